@@ -1,0 +1,40 @@
+"""Cross-modal adaptation: a transformer pretrained on language becomes good at data that is not language.
+
+The names below are imported when they are first used, so that ``import orca`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orca.bodies import BODIES, BodyConfig, load_body
+    from orca.config import RunConfig, load_config
+    from orca.methods import METHODS
+    from orca.model import AdaptedModel, load
+    from orca.run import RunResult, adapt
+    from orca.tasks import TASKS, OwnData
+    from orca.transport import otdd
+    from orca.types import InputError, LabeledSet
+
+__version__ = "0.1.0"
+_PLACES = {
+    "BODIES": "bodies", "BodyConfig": "bodies", "load_body": "bodies", "RunConfig": "config", "load_config": "config",
+    "METHODS": "methods", "AdaptedModel": "model", "RunResult": "run", "adapt": "run", "load": "model",
+    "TASKS": "tasks", "OwnData": "tasks", "otdd": "transport", "InputError": "types", "LabeledSet": "types",
+}  # fmt: skip
+__all__ = [
+    "BODIES", "METHODS", "TASKS", "AdaptedModel", "BodyConfig", "InputError", "LabeledSet", "OwnData", "RunConfig",
+    "RunResult", "adapt", "load", "load_body", "load_config", "otdd",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"orca.{_PLACES[name]}"), name)
+    raise AttributeError(f"module 'orca' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

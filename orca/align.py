@@ -1,0 +1,197 @@
+"""The second stage: the input embedder is trained until the embedded target data resembles labelled source data.
+
+Shen et al. 2023 (arXiv 2302.05738), section 3.2, with three changes: the dataset distance is taken over all classes
+jointly unless ``otdd-classwise`` is chosen; a stopping rule ends it; and of the embedders seen, the unaligned one
+included, it keeps the one whose frozen features a ridge probe prefers on validation data, so that alignment cannot do
+harm unnoticed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from orca.batches import to_batch
+from orca.checkpoint import Checkpoint, load_tensors, save_tensors
+from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
+from orca.model import AdaptedModel
+from orca.probe import probe
+from orca.runtime import generator, rng
+from orca.types import Examples, LabeledSet, TargetKind
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class AlignConfig(DiscrepancyConfig):
+    """The second stage; the distance's own settings stand beside its schedule."""
+
+    objective: str = Field(
+        default="otdd", description="none, or a discrepancy: otdd, otdd-classwise, mmd, coral, means."
+    )
+    epochs: int = Field(
+        default=60, ge=1, description="Steps over the target classes; each is one step of the optimiser."
+    )
+    samples_per_class: int = Field(default=64, ge=2, description="Target samples of each class per step.")
+    max_samples: int = Field(
+        default=640, ge=4, description="Cap on the target features per step, shared among the classes."
+    )
+    features: Literal["mean", "token"] = Field(
+        default="mean",
+        description="Feature of a target sample: the mean of its tokens, or one of them drawn at each step.",
+    )
+    lr: float = Field(default=1e-3, gt=0, description="Learning rate of the embedder.")
+    pseudo_labels: int = Field(default=10, ge=2, description="k-means classes for targets that are not classes.")
+    min_improvement: float = Field(
+        default=1e-3, ge=0, description="Stop when ten steps lower the distance by a smaller share."
+    )
+    probe_every: int = Field(default=20, ge=1, description="Steps between probes of the embedder on validation data.")
+    probe_samples: int = Field(default=512, ge=8, description="Training and validation samples of a probe, each.")
+
+
+@dataclass
+class AlignState:
+    """What the loop has reached; goes into the checkpoint as JSON."""
+
+    epoch: int = 0
+    stopped: bool = False
+    best_epoch: int = 0
+    best_probe: float = float("inf")
+    first_probe: float = float("inf")
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def pseudo_labels(y: np.ndarray, kind: TargetKind, *, classes: int, seed: int) -> np.ndarray:
+    """Class labels for alignment: the true ones, or k-means over a projection of the targets.
+
+    Targets are read in blocks and projected to at most 32 random directions (Johnson-Lindenstrauss), so that a set of
+    large fields is never in memory at once. Deterministic under the seed.
+
+    Args:
+        y: targets, (n,) for classes, else (n, ...).
+        kind: kind of the target.
+        classes: number of clusters.
+        seed: of projection and clustering.
+
+    Returns:
+        Labels (n,), int64, 0..K-1, every one of which occurs.
+    """
+    if kind == "classes":
+        return y.astype(np.int64)
+    from sklearn.cluster import MiniBatchKMeans
+
+    width = int(np.prod(y.shape[1:]))
+    draw = rng("pseudo-labels", seed)
+    projection = draw.standard_normal((width, 32)) / np.sqrt(width) if width > 32 else np.eye(width)
+    blocks = [y[i : i + 1024].reshape(-1, width).astype(np.float64) @ projection for i in range(0, len(y), 1024)]
+    rows = np.concatenate(blocks)
+    rows = (rows - rows.mean(0)) / (rows.std() + 1e-12)
+    model = MiniBatchKMeans(min(classes, len(np.unique(rows, axis=0))), random_state=seed, n_init=3, batch_size=1024)
+    return np.unique(model.fit_predict(rows), return_inverse=True)[1].astype(np.int64)
+
+
+class Align:
+    """One alignment of one embedder; :meth:`run` is the loop.
+
+    Args:
+        model: the model, on its device; only its embedder changes.
+        source: labelled source features.
+        config: the stage's configuration.
+        seed: of the samples drawn.
+        dtype: precision of autocast for the probe.
+        work: folder for ``checkpoint/``.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self, model: AdaptedModel, source: LabeledSet, config: AlignConfig, *, seed: int,
+        dtype: torch.dtype | None, work: Path,
+    ) -> None:  # fmt: skip
+        self.model, self.config, self.seed, self.dtype = model, config, seed, dtype
+        self.device = next(model.parameters()).device
+        moved = LabeledSet(source.x.to(self.device), source.y.to(self.device), source.names)
+        self.objective: Objective = DISCREPANCIES.get(config.objective).prepare(moved, config)
+        self.optimizer = torch.optim.Adam(model.embedder.parameters(), lr=config.lr)
+        self.draw = generator("align", seed)
+        self.best_file = work / "checkpoint" / "best.safetensors"
+        self.state = AlignState()
+        self.checkpoint = Checkpoint(
+            work / "checkpoint" / "state.safetensors", model.embedder, self.optimizer, self.state, align=self.draw
+        )
+
+    def run(self, train: Examples, val: Examples, *, progress: Progress) -> AlignState:
+        """Aligns to the end, from the checkpoint if there is one; the model then holds the kept embedder."""
+        config, state = self.config, self.state
+        labels = pseudo_labels(train.y, self.model.layout.target, classes=config.pseudo_labels, seed=self.seed)
+        choose = rng("probe", self.seed)
+        small = [part.subset(choose.permutation(len(part))[: config.probe_samples]) for part in (train, val)]
+        if not self.checkpoint.restore():
+            state.first_probe = state.best_probe = probe(self.model, *small, dtype=self.dtype)
+            save_tensors(self.best_file, self.model.embedder.state_dict())
+            self.checkpoint.save()
+        started, first = time.perf_counter(), state.epoch
+        while state.epoch < config.epochs and not state.stopped:
+            begun = time.perf_counter()
+            value = self._step(train, labels)
+            state.epoch += 1
+            state.stopped = self._settled(value)
+            record: dict[str, Any] = {"epoch": state.epoch, "objective": value, "probe": None}
+            if state.epoch % config.probe_every == 0 or state.epoch == config.epochs or state.stopped:
+                record["probe"] = self._probe(small)
+            record["seconds"] = time.perf_counter() - begun
+            state.history.append(record)
+            self.checkpoint.save()
+            left = (time.perf_counter() - started) / (state.epoch - first) * (config.epochs - state.epoch)
+            progress({"stage": "align", "epochs": config.epochs, "left": left, **record})
+        best, _ = load_tensors(self.best_file)
+        self.model.embedder.load_state_dict(best)
+        return state
+
+    def _step(self, train: Examples, labels: np.ndarray) -> float:
+        """One step of the optimiser over samples of every class; returns the discrepancy."""
+        index = self._sample(labels)
+        x, _, length = to_batch(train, index, self.device)
+        self.model.embedder.train()
+        tokens = self.model.embedder(x, length)
+        value = self.objective(self._features(tokens.x, tokens.mask), torch.from_numpy(labels[index]).to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        self.optimizer.step()
+        return float(value.detach())
+
+    def _sample(self, labels: np.ndarray) -> np.ndarray:
+        """Rows of the training set: equally many of each class, as far as it has them."""
+        count = int(labels.max()) + 1
+        each = max(2, min(self.config.samples_per_class, self.config.max_samples // count))
+        order = torch.randperm(len(labels), generator=self.draw).numpy()
+        return np.concatenate([order[labels[order] == c][:each] for c in range(count)])
+
+    def _features(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Tokens (B, T, D) to one feature per sample, (B, D): the mean, or a random valid token."""
+        weight = torch.ones(tokens.shape[:2]) if mask is None else mask.cpu().float()
+        if self.config.features == "mean":
+            share = (weight / weight.sum(1, keepdim=True)).to(tokens)
+            return torch.einsum("btd,bt->bd", tokens, share)
+        place = torch.multinomial(weight, 1, generator=self.draw).to(tokens.device)  # (B, 1)
+        return tokens.gather(1, place.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])).squeeze(1)
+
+    def _settled(self, value: float) -> bool:
+        """Whether the mean of the last ten steps is hardly lower than that of the ten before."""
+        values = [record["objective"] for record in self.state.history] + [value]
+        if len(values) < 20 or self.config.min_improvement == 0:
+            return False
+        before, now = float(np.mean(values[-20:-10])), float(np.mean(values[-10:]))
+        return before - now < self.config.min_improvement * abs(before)
+
+    def _probe(self, small: list[Examples]) -> float:
+        error = probe(self.model, *small, dtype=self.dtype)
+        if error < self.state.best_probe:
+            self.state.best_probe, self.state.best_epoch = error, self.state.epoch
+            save_tensors(self.best_file, self.model.embedder.state_dict())
+        return error

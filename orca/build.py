@@ -1,0 +1,168 @@
+"""Builds embedder and predictor for a task's layout: statistics of the training set, the body's law, the modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from embedders import (
+    EmbeddingLaw,
+    FieldDecoder,
+    GridEmbedder,
+    InputEmbedder,
+    PooledLinear,
+    SequenceEmbedder,
+    TableEmbedder,
+    smallest_patch,
+)
+from orca.bodies import Body
+from orca.types import Examples, Layout
+
+
+class EmbedConfig(BaseModel):
+    """How data becomes tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int = Field(
+        default=64, ge=1, le=8192, description="Largest number of tokens of one sample (tables: columns)."
+    )
+    patch: int | None = Field(
+        default=None, ge=1, description="Cells per token along each axis; unset takes the smallest in budget."
+    )
+    overlap: int = Field(default=1, ge=1, le=8, description="Kernel size in strides; 1 gives disjoint patches.")
+    bins: int = Field(default=16, ge=1, le=256, description="Quantile bins of a numeric column of a table.")
+    calibrate: bool = Field(default=True, description="Start the embedder inside the law of the body's own embeddings.")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of the training set that scaling needs; computed in blocks, never of validation or test data.
+
+    Attributes:
+        x_mean, x_std: per channel of sequences and grids, (C,).
+        y_mean, y_std: per channel of fields or per scalar, (C,) or (K,); empty for labels.
+        edges: quantile bin edges of the numeric columns of a table, (F_numeric, bins + 1).
+    """
+
+    x_mean: Tensor
+    x_std: Tensor
+    y_mean: Tensor
+    y_std: Tensor
+    edges: Tensor
+
+
+def _channel_moments(x: np.ndarray, length: np.ndarray | None = None, block: int = 512) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel of x (n, C, *S), over valid positions, in float64 blocks."""
+    axes = (0, *range(2, x.ndim))
+    count, total, square = 0.0, np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for start in range(0, len(x), block):
+        part = np.asarray(x[start : start + block], dtype=np.float64)
+        valid = None if length is None else length[start : start + block]
+        if valid is None:
+            count += part.size / part.shape[1]
+        else:  # what lies behind the valid length is zero and adds nothing to the sums
+            count += float(valid.sum())
+        total += part.sum(axes)
+        square += np.square(part).sum(axes)
+    mean = total / count
+    return torch.from_numpy(mean), torch.from_numpy(np.sqrt(np.clip(square / count - mean**2, 1e-12, None)))
+
+
+def training_statistics(train: Examples, layout: Layout, *, bins: int = 16) -> Statistics:
+    """Computes the statistics that a model's scaling needs from the training set."""
+    none = torch.zeros(0)
+    edges, x_mean, x_std = none, none, none
+    if layout.input == "table":
+        numeric = [i for i, k in enumerate(layout.cardinalities) if k == 0]
+        points = np.linspace(0, 1, bins + 1)
+        quantiles = np.quantile(train.x[:, numeric].astype(np.float64), points, axis=0).T.reshape(
+            len(numeric), bins + 1
+        )
+        edges = torch.from_numpy(quantiles)
+    else:
+        x_mean, x_std = _channel_moments(train.x, train.length)
+    y_mean, y_std = none, none
+    if layout.target in ("scalar", "field"):
+        y_mean, y_std = _channel_moments(train.y)
+    return Statistics(x_mean, x_std, y_mean, y_std, edges)
+
+
+def blank_statistics(layout: Layout, config: EmbedConfig) -> Statistics:
+    """Statistics of the right shapes, for rebuilding a model whose state is loaded afterwards."""
+    channels, outputs = torch.zeros(layout.input_shape[0]), torch.zeros(layout.target_shape[0])
+    numeric = sum(k == 0 for k in layout.cardinalities)
+    return Statistics(channels, channels, outputs, outputs, torch.zeros(numeric, config.bins + 1))
+
+
+def embedding_law(body: Body) -> EmbeddingLaw:
+    """What an embedder copies from a body's embedding layer."""
+    parts = body.embeddings
+    words = parts.words.weight.detach()
+    return EmbeddingLaw(
+        mean=words.mean(0),
+        std=words.std(0),
+        positions=None if parts.position_table is None else parts.position_table.detach(),
+        token_type=None if parts.types is None else parts.types.weight[0].detach(),
+        norm_weight=None if parts.norm is None else parts.norm.weight.detach(),
+        norm_bias=None if parts.norm is None or parts.norm.bias is None else parts.norm.bias.detach(),
+        norm_eps=1e-12 if parts.norm is None else parts.norm.eps,
+    )
+
+
+def blank_law(like: dict[str, Any]) -> EmbeddingLaw:
+    """A law of the right shapes and zero values, for rebuilding an embedder whose state is loaded afterwards."""
+    width = like["width"]
+    zeros = torch.zeros(width)
+    return EmbeddingLaw(
+        zeros,
+        torch.ones(width),
+        torch.zeros(like["positions"], width) if like["positions"] else None,
+        zeros if like["token_type"] else None,
+        zeros if like["norm"] else None,
+        zeros if like["norm_bias"] else None,
+        like["norm_eps"],
+    )
+
+
+def law_shape(law: EmbeddingLaw) -> dict[str, Any]:
+    """What :func:`blank_law` needs, as JSON."""
+    return {
+        "width": len(law.mean),
+        "positions": 0 if law.positions is None else len(law.positions),
+        "token_type": law.token_type is not None,
+        "norm": law.norm_weight is not None,
+        "norm_bias": law.norm_bias is not None,
+        "norm_eps": law.norm_eps,
+    }
+
+
+def build_embedder(layout: Layout, law: EmbeddingLaw, statistics: Statistics, config: EmbedConfig) -> InputEmbedder:
+    """The embedder for a layout: its patch is the given one, or the smallest that keeps the token budget."""
+    if layout.input == "table":
+        return TableEmbedder(law, statistics.edges, layout.cardinalities)
+    scaling, size = (law, statistics.x_mean, statistics.x_std), layout.input_shape[1:]
+    patch = config.patch or smallest_patch(size, config.tokens)
+    if layout.input == "sequence":
+        return SequenceEmbedder(*scaling, length=size[0], patch=patch, overlap=config.overlap)
+    return GridEmbedder(*scaling, size=(size[0], size[1]), patch=patch, overlap=config.overlap)
+
+
+def build_predictor(layout: Layout, embedder: InputEmbedder, statistics: Statistics) -> nn.Module:
+    """The predictor for a layout; a field must have the input's number of axes."""
+    width = embedder.width
+    if layout.target == "scalar":
+        return PooledLinear(width, layout.target_shape[0], mean=statistics.y_mean, std=statistics.y_std)
+    if layout.target != "field":
+        return PooledLinear(width, layout.target_shape[0])
+    axes = len(layout.target_shape) - 1
+    assert isinstance(embedder, SequenceEmbedder | GridEmbedder)
+    assert axes == len(layout.input_shape) - 1
+    return FieldDecoder(
+        width, layout.target_shape[0], patch=embedder.patch, axes=axes, mean=statistics.y_mean, std=statistics.y_std
+    )

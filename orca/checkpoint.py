@@ -1,0 +1,106 @@
+"""State of a training run in one safetensors file, written whole or not at all. No pickles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from orca.runtime import atomic_write
+from orca.types import InputError
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
+    """Writes tensors and JSON facts atomically."""
+    data = save(
+        {k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, {"facts": json.dumps(facts or {})}
+    )
+    atomic_write(path, data)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what :func:`save_tensors` wrote."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        return {key: file.get_tensor(key) for key in file.keys()}, json.loads(metadata.get("facts", "{}"))  # noqa: SIM118
+
+
+def load_into(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """Loads a state dict; everything must fit.
+
+    Raises:
+        InputError: the tensors are another model's.
+    """
+    own = module.state_dict()
+    faults = [f"{k} is missing" for k in own if k not in tensors]
+    faults += [f"{k} is not known" for k in tensors if k not in own]
+    faults += [
+        f"{k} is {tuple(tensors[k].shape)}, expected {tuple(v.shape)}"
+        for k, v in own.items()
+        if k in tensors and tensors[k].shape != v.shape
+    ]
+    if faults:
+        raise InputError(f"{origin} holds another model: {len(faults)} tensors do not fit, first: {faults[0]}")
+    module.load_state_dict(tensors)
+
+
+class Checkpoint:
+    """The whole state of a training loop in one file: weights, optimiser, random states and what the loop counts.
+
+    Args:
+        file: where it is.
+        module: whose weights.
+        optimizer: whose moments.
+        state: a dataclass of JSON values, whose fields are written and put back.
+        generators: named random generators; the global ones of CPU and CUDA are kept beside them.
+    """
+
+    def __init__(
+        self, file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: Any, **generators: torch.Generator
+    ) -> None:
+        self.file, self.module, self.optimizer, self.state, self.generators = file, module, optimizer, state, generators
+
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def save(self) -> None:
+        """Writes the state, whole or not at all."""
+        moments = {f"{i}.{k}": v for i, p in enumerate(self._parameters) for k, v in self.optimizer.state[p].items()}
+        random = {"cpu": torch.get_rng_state(), **{name: g.get_state() for name, g in self.generators.items()}}
+        if torch.cuda.is_available():
+            random |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+        parts = {"module": self.module.state_dict(), "optimizer": moments, "random": random}
+        tensors = {f"{part}/{k}": v for part, named in parts.items() for k, v in named.items()}
+        save_tensors(self.file, tensors, vars(self.state))
+
+    def restore(self) -> bool:
+        """Puts everything back; False where there is no checkpoint."""
+        if not self.file.is_file():
+            return False
+        tensors, facts = load_tensors(self.file)
+        parts: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}, "random": {}}
+        for name, value in tensors.items():
+            part, key = name.split("/", 1)
+            parts[part][key] = value
+        self.module.load_state_dict(parts["module"])
+        parameters = self._parameters
+        for name, value in parts["optimizer"].items():
+            place, key = name.split(".", 1)
+            parameter = parameters[int(place)]
+            self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        random = parts["random"]
+        torch.set_rng_state(random["cpu"])
+        for name, draw in self.generators.items():
+            draw.set_state(random[name])
+        cuda = [random[key] for key in sorted(random) if key.startswith("cuda")]
+        if cuda and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(cuda)
+        for name, value in facts.items():
+            setattr(self.state, name, value)
+        return True

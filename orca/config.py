@@ -1,0 +1,204 @@
+"""The configuration of a run: composed of the modules' parts, read from YAML, checked as a whole before any work."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from orca.align import AlignConfig
+from orca.bodies import BODIES, BodyConfig
+from orca.discrepancies import DISCREPANCIES
+from orca.methods import METHODS, Method
+from orca.metrics import METRICS
+from orca.model import EmbedConfig
+from orca.sources import SOURCES, SourceConfig
+from orca.tasks import TASKS, OwnData
+from orca.train import FinetuneConfig
+from orca.types import InputError
+
+
+class RunConfig(BaseModel):
+    """One run: a task, a body, and the settings of the three stages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str | OwnData = Field(description="A name from `orca tasks`, or your own data.")
+    metric: str | None = Field(
+        default=None, description="What validation selects by and test reports; unset takes the task's."
+    )
+    body: BodyConfig = Field(default=BodyConfig(), description="The pretrained language transformer.")
+    source: SourceConfig = Field(default=SourceConfig(), description="Labelled language data that alignment aims at.")
+    embed: EmbedConfig = Field(default=EmbedConfig(), description="How data becomes tokens.")
+    align: AlignConfig = Field(default=AlignConfig(), description="The second stage.")
+    finetune: FinetuneConfig = Field(default=FinetuneConfig(), description="The third stage.")
+    seed: int = Field(
+        default=0, ge=0, description="Seed of everything random in the run; the data's split has its own."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Precision of training; auto is bfloat16 where the hardware has it."
+    )
+
+    @field_validator("body", mode="before")
+    @classmethod
+    def _body_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def method(self) -> Method:
+        """The method of the third stage."""
+        return METHODS.get(self.finetune.method)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the align stage has work to do."""
+        return self.align.objective != "none" and self.method.aligned
+
+    @property
+    def task_name(self) -> str:
+        """The task's name, of your own data too."""
+        return self.task if isinstance(self.task, str) else self.task.name
+
+
+def configs_folder() -> Path:
+    """Where the configurations that ship with Orca lie: in the package, or beside it in a source tree."""
+    package = Path(__file__).resolve().parent
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def find_config(name: str) -> Path:
+    """A configuration file by path, or by the name of a file in configs/.
+
+    Raises:
+        InputError: there is none; the message lists the near names.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise InputError(f"there is no configuration file {path.absolute()}")
+    shipped = {p.relative_to(configs_folder()).with_suffix("").as_posix(): p for p in configs_folder().rglob("*.yaml")}
+    if name in shipped:
+        return shipped[name]
+    near = difflib.get_close_matches(name, shipped, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(shipped))}"
+    raise InputError(f"there is no configuration '{name}'; {hint} Or give the path of a .yaml file")
+
+
+def load_config(name: str, *, overrides: Iterable[str] = (), seed: int | None = None) -> RunConfig:
+    """Reads a configuration, with ``key=value`` overrides (``finetune.lr=1e-4``) and a seed on top.
+
+    Raises:
+        InputError: no such file, no YAML, or faults in it, all of them at once.
+    """
+    path = find_config(name)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise InputError(f"{path} is not YAML: {fault}") from fault
+    if not isinstance(raw, dict):
+        raise InputError(f"{path} must hold keys and values like `task: digits`; it holds a {type(raw).__name__}")
+    for override in overrides:
+        _override(raw, override)
+    if seed is not None:
+        raw["seed"] = seed
+    if isinstance(raw.get("task"), dict) and isinstance(raw["task"].get("data"), str):
+        raw["task"] = {**raw["task"], "data": str((path.parent / raw["task"]["data"]).resolve())}
+    return check_config(raw, origin=str(path))
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Sets ``a.b=value`` in a nested dict; the value is read as YAML, and 1e-3 as a number."""
+    key, found, text = override.partition("=")
+    if not found or not key:
+        raise InputError(f"an override is key=value, like -s finetune.lr=1e-4; got '{override}'")
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    *parents, last = key.split(".")
+    place = raw
+    for part in parents:
+        inner = place.get(part)
+        if not isinstance(inner, dict):  # absent, or `body: minilm` overridden by body.dropout=0
+            place[part] = {} if inner is None else {"name": inner}
+        place = place[part]
+    place[last] = value
+
+
+def check_config(raw: Mapping[str, Any], *, origin: str = "the configuration") -> RunConfig:
+    """Checks a nested mapping as a whole: keys, types, ranges and the names of everything registered.
+
+    Raises:
+        InputError: lists all faults, each with its path and, for a wrong name, the nearest right one.
+    """
+    faults: list[str] = []
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        faults += [_fault(fault) for fault in error.errors()]
+    faults += _wrong_names(config.model_dump() if config else raw)
+    if faults or config is None:
+        lines = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
+        raise InputError(f"{origin} has {len(set(faults))} fault{'s' if len(set(faults)) > 1 else ''}:\n{lines}")
+    return config
+
+
+def _fault(fault: Any) -> str:
+    """One pydantic fault in words, with its path."""
+    where = [str(part) for part in fault["loc"] if part not in ("str", "OwnData")]
+    path = ".".join(where)
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(where[:-1])
+        near = difflib.get_close_matches(where[-1], known, n=1)
+        return f"{path}: there is no such key; " + (
+            f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
+        )
+    if fault["type"] == "missing":
+        return f"{path}: this key is needed"
+    return f"{path}: {fault['msg'][0].lower()}{fault['msg'][1:]}; got {fault['input']!r}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """The keys of the model at ``path``."""
+    model: type[BaseModel] = RunConfig
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)
+
+
+def _wrong_names(raw: Mapping[str, Any]) -> list[str]:
+    """Faults of the values that must be names of registered things; other faults are pydantic's."""
+    faults = []
+
+    def check(path: str, value: Any, known: Iterable[str]) -> None:
+        names = list(known)
+        if isinstance(value, str) and value not in names:
+            near = difflib.get_close_matches(value, names, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
+            faults.append(f"{path}: there is no '{value}'; {hint}")
+
+    def part(name: str) -> Mapping[str, Any]:
+        value = raw.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    check("task", raw.get("task"), TASKS.names())
+    body = raw.get("body") if isinstance(raw.get("body"), str) else part("body").get("name")
+    if isinstance(body, str) and not Path(body).is_dir():
+        check("body", body, BODIES.names())
+    check("source.name", part("source").get("name"), SOURCES.names())
+    check("align.objective", part("align").get("objective"), ["none", *DISCREPANCIES.names()])
+    check("finetune.method", part("finetune").get("method"), METHODS.names())
+    check("metric", raw.get("metric"), METRICS.names())
+    return faults

@@ -1,0 +1,159 @@
+"""Discrepancies that the align stage can minimise: from source features to a function of target features.
+
+``prepare`` does all work that depends on the source alone; the objective it returns is a pure function of target
+features and labels, so that a resumed run repeats the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from orca.registry import Registry
+from orca.transport.cost import pairwise_cost
+from orca.transport.options import OTDDOptions
+from orca.transport.otdd import otdd, otdd_classwise
+from orca.transport.statistics import SourceStatistics, checked
+from orca.types import InputError, LabeledSet
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""Target features (m, d) and labels (m,) int64 to a scalar, differentiable in the features."""
+
+
+class DiscrepancyConfig(BaseModel):
+    """Settings of the discrepancies; those of transport are read by ``otdd`` and ``otdd-classwise`` alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label_distance: Literal["gaussian", "exact", "means", "none"] = Field(
+        default="gaussian", description="how labels compare"
+    )
+    covariance: Literal["full", "diagonal"] = Field(default="full", description="of the label distance gaussian")
+    reg: float = Field(default=0.05, gt=0, description="entropic regularisation, in the unit that reg_unit names")
+    reg_unit: Literal["source", "absolute"] = Field(
+        "source",
+        description="source: times the mean squared distance of two source samples; absolute: squared features",
+    )
+    debias: bool = Field(default=True, description="subtract the self terms")
+    lambda_x: float = Field(default=1.0, ge=0, description="weight of the feature distance")
+    lambda_y: float = Field(default=1.0, ge=0, description="weight of the label distance")
+    label_gradient: bool = Field(default=True, description="whether the gradient flows through the label distances")
+    class_cap: int | None = Field(
+        default=None, ge=1, description="most samples of a class that its label distance sees"
+    )
+    tolerance: float = Field(default=1e-3, gt=0, description="largest L1 marginal error of the solver")
+    max_iterations: int = Field(default=500, ge=1, description="most updates of the solver")
+    kernels: int = Field(
+        default=5, ge=1, description="mmd: number of Gaussian kernels, each twice as wide as the one before"
+    )
+
+    def options(self, source: LabeledSet) -> OTDDOptions:
+        """The options of transport, with ``reg`` made absolute by the scale of this source."""
+        scale = _mean_cost(source.x) if self.reg_unit == "source" else 1.0
+        own = set(DiscrepancyConfig.model_fields) - {"reg", "reg_unit", "kernels"}  # a subclass may have more
+        shared = self.model_dump(include=own)
+        return OTDDOptions(reg=self.reg * scale, **shared)
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """A discrepancy between the source and a target.
+
+    Attributes:
+        name: how it is chosen.
+        summary: one line on what it is.
+        prepare: source and settings to the objective; all source terms are computed here.
+    """
+
+    name: str
+    summary: str
+    prepare: Callable[[LabeledSet, DiscrepancyConfig], Objective]
+
+
+DISCREPANCIES: Registry[Discrepancy] = Registry("discrepancy")
+
+
+def _mean_cost(x: Tensor) -> float:
+    """Mean squared distance of two samples: twice the trace of their covariance (n, d), at least a tiny number."""
+    spread = 2 * float((x.detach().float() - x.detach().float().mean(0)).square().sum(1).mean())
+    if not 0 < spread < float("inf"):
+        raise InputError(
+            f"source features: expected finite numbers that differ; got a mean squared distance of {spread}"
+        )
+    return spread
+
+
+def _prepare_otdd(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+    statistics = SourceStatistics.of(source, config.options(source))
+    labels = statistics.labels[statistics.y]
+    return lambda x, y: otdd(statistics.x, labels, x, y, source=statistics).value
+
+
+def _prepare_classwise(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+    statistics = SourceStatistics.of(source, config.options(source))
+    return lambda x, y: otdd_classwise(statistics, x, y).value
+
+
+def _features(summary: Callable[[Tensor], Callable[[Tensor], Tensor]]) -> Callable[..., Objective]:
+    """A discrepancy that looks at features alone, from a function of the source's (n, d) to one of the target's."""
+
+    def prepare(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+        xs, _ = checked(source.x, source.y, "source")
+        compare = summary(xs.detach())
+
+        def objective(x: Tensor, y: Tensor) -> Tensor:
+            xt, _ = checked(x, y, "target")
+            if xt.shape[1] != xs.shape[1]:
+                raise InputError(
+                    f"both sets must have one feature dimension; got source {xs.shape[1]}, target {xt.shape[1]}"
+                )
+            with torch.autocast(xt.device.type, enabled=False):
+                return compare(xt.to(xs.dtype))
+
+        return objective
+
+    return prepare
+
+
+def _coral(xs: Tensor) -> Callable[[Tensor], Tensor]:
+    source, scale = torch.cov(xs.T, correction=0), 4 * xs.shape[1] ** 2
+    return lambda x: (torch.cov(x.T, correction=0) - source).square().sum() / scale
+
+
+def _means(xs: Tensor) -> Callable[[Tensor], Tensor]:
+    source = xs.mean(0)
+    return lambda x: (x.mean(0) - source).square().sum()
+
+
+def _prepare_mmd(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+    """Bandwidths are the source's mean squared distance times 2**k, k about 0, so that its own term is constant."""
+    width = _mean_cost(source.x)
+    rates = [1 / (width * 2.0 ** (k - config.kernels // 2)) for k in range(config.kernels)]
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        cost = pairwise_cost(x, y)
+        return torch.stack([torch.exp(-rate * cost).mean() for rate in rates]).sum()
+
+    def compare(xs: Tensor) -> Callable[[Tensor], Tensor]:
+        own = kernel(xs, xs)
+        return lambda x: own + kernel(x, x) - 2 * kernel(xs, x)
+
+    return _features(compare)(source, config)
+
+
+DISCREPANCIES.add(Discrepancy("otdd", "dataset distance, labels matched to labels, all classes jointly", _prepare_otdd))
+DISCREPANCIES.add(
+    Discrepancy(
+        "otdd-classwise", "the ORCA reference's loop: each target class to the whole source", _prepare_classwise
+    )
+)
+DISCREPANCIES.add(Discrepancy("mmd", "squared maximum mean discrepancy, sum of Gaussian kernels", _prepare_mmd))
+DISCREPANCIES.add(
+    Discrepancy("coral", "squared distance of covariances over 4 d^2 (Sun and Saenko 2016, eq. 1)", _features(_coral))
+)
+DISCREPANCIES.add(Discrepancy("means", "squared distance of the means", _features(_means)))

@@ -1,0 +1,129 @@
+"""What a finished directory says of itself: ``manifest.json`` with the checksum of every file, and its verification."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from orca import runtime
+
+MANIFEST = "manifest.json"
+CHECKPOINT = "checkpoint"  # a stage keeps here what only serves to go on after a stop; it is not published
+# Directories whose checksums this process has verified, with the state of their files at that time.
+_verified: dict[str, list[tuple[str, int, int]]] = {}
+
+
+class Damaged(Exception):
+    """A directory is not as its manifest says; the text names what is wrong."""
+
+
+class Manifest(BaseModel):
+    """The content of ``manifest.json``.
+
+    Attributes:
+        stage: the stage's name.
+        key: the stage's key, made of name and document.
+        document: all that the result depends on: config, inputs' keys, fingerprints, version.
+        files: sha256 (hex) by relative path.
+        versions: of the packages that made it.
+        seconds: what building it took; after a stop, the last part only.
+        created: time, ISO 8601, UTC.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    key: str
+    document: dict[str, Any]
+    files: dict[str, str]
+    versions: dict[str, str]
+    seconds: float
+    created: str
+
+
+def stage_key(name: str, document: Mapping[str, Any]) -> str:
+    """The key of a stage: 24 hex digits from its name and all that its result depends on.
+
+    Raises:
+        TypeError: the document holds something that has no JSON form.
+        ValueError: a number in the document is not finite.
+    """
+    return runtime.digest({"stage": name, "document": _as_read_back(document)})[:24]
+
+
+def contents(folder: Path) -> list[str]:
+    """Relative paths of the files to be published, sorted: all but the manifest and the checkpoint."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(path.as_posix() for path in paths if path.parts[0] not in (CHECKPOINT, MANIFEST))
+
+
+def seal(folder: Path, name: str, document: Mapping[str, Any], *, seconds: float) -> Manifest:
+    """Brings the files of a finished stage to the disk, then writes the manifest, whole or not at all.
+
+    Args:
+        folder: where the stage's files lie.
+        name: the stage's name.
+        document: what its key is made of.
+        seconds: what building took.
+    """
+    files = {}
+    for path in contents(folder):
+        runtime.sync(folder / path)
+        files[path] = runtime.file_digest(folder / path)
+    manifest = Manifest(
+        stage=name,
+        key=stage_key(name, document),
+        document=_as_read_back(document),
+        files=files,
+        versions=runtime.versions(),
+        seconds=round(seconds, 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    runtime.atomic_write(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def verify(folder: Path, name: str, key: str) -> Manifest:
+    """The manifest of a stage's directory, once all is found to be as it says.
+
+    Checksums are computed once in a process and again only for a directory whose files' sizes or times have changed.
+
+    Raises:
+        Damaged: the manifest or a file is missing, changed or unreadable.
+        PermissionError: this user may not read the directory, which is no damage.
+    """
+    place = os.path.abspath(folder)
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        if (manifest.stage, manifest.key, stage_key(name, manifest.document)) != (name, key, key):
+            raise Damaged(f"{MANIFEST} is that of another stage, or was changed")
+        state = _state(folder, manifest.files)
+        if _verified.get(place) != state:
+            changed = [path for path, sha in manifest.files.items() if runtime.file_digest(folder / path) != sha]
+            if changed:
+                raise Damaged(f"changed since it was written: {', '.join(changed[:3])}")
+    except PermissionError:
+        raise
+    except ValidationError as error:
+        raise Damaged(f"{MANIFEST} cannot be understood") from error
+    except OSError as error:
+        raise Damaged(f"{error.filename or folder}: {error.strerror}") from error
+    _verified[place] = state
+    return manifest
+
+
+def _as_read_back(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as JSON gives it back: keys are text, tuples are lists."""
+    return json.loads(runtime.canonical(document))
+
+
+def _state(folder: Path, paths: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of each file."""
+    stats = ((path, (folder / path).stat()) for path in sorted(paths))
+    return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]

@@ -1,0 +1,211 @@
+"""The adapted model: embedder, the body's encoder, predictor; one forward for every task.
+
+The body's own embedding layer is no part of it, so every parameter can have a gradient. A model is rebuilt from a
+:class:`ModelSpec`, which is stored as JSON, and a state dict in safetensors.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from embedders import FieldDecoder, InputEmbedder, Tokens, pool
+from orca.batches import answers
+from orca.bodies import Body, Encoder, LayerGroup, build_encoder
+from orca.build import (
+    EmbedConfig,
+    Statistics,
+    blank_law,
+    blank_statistics,
+    build_embedder,
+    build_predictor,
+    embedding_law,
+    law_shape,
+)
+from orca.checkpoint import load_into, load_tensors, save_tensors
+from orca.runtime import read_json, write_json
+from orca.tasks.encodings import Encoding
+from orca.types import Examples, InputError, Layout
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class ModelSpec(BaseModel):
+    """All that a model is rebuilt from, but for its weights.
+
+    Attributes:
+        task: name of the task.
+        layout: the task's layout.
+        encoding: how raw data becomes the model's input.
+        embed: how that becomes tokens.
+        body: the body's Hugging Face configuration.
+        causal: whether its attention is causal.
+        law: shapes of what the embedder copied from the body.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    task: str
+    layout: Layout
+    encoding: Encoding
+    embed: EmbedConfig
+    body: dict[str, Any]
+    causal: bool
+    law: dict[str, Any]
+
+
+class AdaptedModel(nn.Module):
+    """Embedder, encoder and predictor as one network.
+
+    Args:
+        embedder: inputs to tokens.
+        encoder: tokens to features.
+        predictor: features to the answer.
+        spec: what the model can be rebuilt from.
+    """
+
+    def __init__(self, embedder: InputEmbedder, encoder: Encoder, predictor: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        self.embedder, self.encoder, self.predictor, self.spec = embedder, encoder, predictor, spec
+
+    @classmethod
+    def build(
+        cls, body: Body, statistics: Statistics, *, task: str, layout: Layout, encoding: Encoding, config: EmbedConfig
+    ) -> AdaptedModel:
+        """A new model around a body's encoder; random numbers come from torch's global generator.
+
+        Raises:
+            InputError: layout and configuration do not go together.
+        """
+        law = embedding_law(body)
+        embedder = build_embedder(layout, law, statistics, config)
+        spec = ModelSpec(
+            task=task, layout=layout, encoding=encoding, embed=config, body=body.encoder.config.to_dict(),
+            causal=body.encoder.causal, law=law_shape(law),
+        )  # fmt: skip
+        return cls(embedder, body.encoder, build_predictor(layout, embedder, statistics), spec)
+
+    @property
+    def layout(self) -> Layout:
+        """The task's layout."""
+        return self.spec.layout
+
+    def encode(self, x: Tensor, length: Tensor | None = None) -> Tokens:
+        """Inputs to the encoder's features: (B, T, D) with mask and grid."""
+        tokens = self.embedder(x, length)
+        return tokens._replace(x=self.encoder(tokens.x, tokens.mask))
+
+    def pooled(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        """Inputs to the mean of their features over tokens: (B, D)."""
+        tokens = self.encode(x, length)
+        return pool(tokens.x, tokens.mask)
+
+    def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        """Inputs (B, C, *S) or (B, F) to logits or values (B, K), or to a field (B, C, *S)."""
+        tokens = self.encode(x, length)
+        if not isinstance(self.predictor, FieldDecoder):
+            return self.predictor(tokens.x, tokens.mask)
+        size, trained = tuple(x.shape[2:]), self.layout.input_shape[1:]
+        target = tuple(
+            math.ceil(t * s / i) for t, s, i in zip(self.layout.target_shape[1:], size, trained, strict=True)
+        )
+        return self.predictor(tokens.x, tokens.grid, size, target)
+
+    def layer_groups(self) -> list[LayerGroup]:
+        """Ordered, complete partition: embedder, block.0 .. block.n, norm, head."""
+        return [
+            LayerGroup("embedder", (self.embedder,)),
+            *self.encoder.layer_groups(),
+            LayerGroup("head", (self.predictor,)),
+        ]
+
+    def predict(self, x: np.ndarray, length: np.ndarray | None = None, *, batch_size: int = 128) -> np.ndarray:
+        """Answers for raw data, as the task's files hold it.
+
+        Args:
+            x: raw inputs, (n, ...).
+            length: valid lengths of sequences, (n,).
+            batch_size: samples at once.
+
+        Returns:
+            Class indices (n,) int64, labels (n, K) in {0, 1}, values (n, K), or fields (n, C, *S).
+
+        Raises:
+            InputError: the data does not fit what the model was trained on.
+        """
+        scores = self.scores(x, length, batch_size=batch_size)
+        if self.layout.target == "classes":
+            return scores.argmax(1)
+        return (scores > 0).astype(np.int64) if self.layout.target == "multilabel" else scores
+
+    def predict_proba(self, x: np.ndarray, length: np.ndarray | None = None, *, batch_size: int = 128) -> np.ndarray:
+        """Probabilities of classes or labels, (n, K), for raw data.
+
+        Raises:
+            InputError: the task has no classes, or the data does not fit.
+        """
+        scores = torch.from_numpy(self.scores(x, length, batch_size=batch_size))
+        if self.layout.target not in ("classes", "multilabel"):
+            raise InputError(f"a model of a {self.layout.target} has no probabilities; use predict")
+        return (scores.softmax(1) if self.layout.target == "classes" else scores.sigmoid()).numpy()
+
+    def scores(self, x: np.ndarray, length: np.ndarray | None = None, *, batch_size: int = 128) -> np.ndarray:
+        """The network's plain output for raw data: logits (n, K), values (n, K) or fields (n, C, *S), float32."""
+        values, valid = self.spec.encoding.encode(np.asarray(x), length)
+        expected = self.layout.input_shape
+        fits = values.shape[1:] == expected if self.layout.input == "table" else values.shape[1] == expected[0]
+        if not fits or values.ndim != len(expected) + 1:
+            raise InputError(
+                f"the model takes inputs of shape (n, {', '.join(map(str, expected))}); got {values.shape}"
+            )
+        if not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise InputError(f"the input has values that are not finite, first in sample {row}; remove or fill them")
+        data = Examples(values, np.zeros(len(values)), valid)
+        return answers(self, data, device=next(self.parameters()).device, batch_size=batch_size)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes ``config.json`` and ``model.safetensors``."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, self.spec.model_dump(mode="json"))
+        save_tensors(folder / WEIGHTS, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> AdaptedModel:
+        """Reads what :meth:`save_pretrained` wrote, in evaluation mode. The body's own weights are not needed.
+
+        Raises:
+            InputError: the folder holds no adapted model, or its weights are another model's.
+        """
+        folder = Path(folder)
+        missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+        if missing:
+            raise InputError(f"{folder} holds no adapted model: it lacks {' and '.join(missing)}")
+        try:
+            spec = ModelSpec.model_validate(read_json(folder / CONFIG))
+        except (ValidationError, ValueError) as fault:
+            raise InputError(f"{folder / CONFIG} does not describe an adapted model: {fault}") from fault
+        statistics = blank_statistics(spec.layout, spec.embed)
+        embedder = build_embedder(spec.layout, blank_law(spec.law), statistics, spec.embed)
+        predictor = build_predictor(spec.layout, embedder, statistics)
+        model = cls(embedder, build_encoder(spec.body, causal=spec.causal), predictor, spec)
+        load_into(model, load_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
+        return model.eval()
+
+
+def load(path: str | Path) -> AdaptedModel:
+    """The adapted model of a run's folder, or of a folder that :meth:`AdaptedModel.save_pretrained` wrote.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = Path(path)
+    return AdaptedModel.from_pretrained(folder / "model" if (folder / "model").is_dir() else folder)

@@ -1,0 +1,138 @@
+"""A checked configuration with all that it names found: data, body, device. No work starts before it is whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+
+from embedders import calibrate
+from orca import runtime
+from orca.batches import batches
+from orca.bodies import BodyFiles, body_fingerprint, load_body, locate_body
+from orca.build import Statistics, embedding_law
+from orca.config import RunConfig
+from orca.metrics import Metric, check_metric
+from orca.model import AdaptedModel
+from orca.sources import SOURCES
+from orca.tasks import TaskSpec, resolve_task
+from orca.types import Examples, InputError, Splits
+
+STAGES = ("embed", "align", "finetune", "evaluate")
+_data: dict[str, Splits] = {}  # the last task's data in this process, by its fingerprint
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs, checked.
+
+    Attributes:
+        config: the configuration.
+        task: the task.
+        files: the body's files.
+        data_key: fingerprint of the data.
+        body_key: fingerprint of the body's weights, or of its architecture where they are random.
+        device: where to compute.
+        dtype: precision of autocast, None for float32.
+        fresh: stages to do again even if they are there.
+    """
+
+    config: RunConfig
+    task: TaskSpec
+    files: BodyFiles
+    data_key: str
+    body_key: str
+    device: torch.device
+    dtype: torch.dtype | None
+    fresh: frozenset[str] = field(default_factory=frozenset)
+
+    def data(self) -> Splits:
+        """The task's data, checked; read once in a process."""
+        if self.data_key not in _data:
+            _data.clear()
+            _data[self.data_key] = self.task.load()
+        return _data[self.data_key]
+
+    def metric(self) -> Metric:
+        """What selects and reports.
+
+        Raises:
+            InputError: it does not go with the task's targets.
+        """
+        return check_metric(self.config.metric or self.task.metric, self.data().layout)
+
+    def build_model(self, statistics: Statistics, *, calibrate_on: Examples | None = None) -> AdaptedModel:
+        """A new model on the device: the body with a fresh embedder and predictor, drawn from the run's seed.
+
+        Args:
+            statistics: of the training set.
+            calibrate_on: training data to bring the embedder into the law of the body's embeddings, if given.
+        """
+        seed = None if self.config.method.pretrained else self.config.seed
+        body = load_body(self.config.body, files=self.files, random_seed=seed)
+        runtime.seed_everything(self.config.seed)
+        model = AdaptedModel.build(
+            body, statistics, task=self.task.name, layout=self.data().layout, encoding=self.task.encoding,
+            config=self.config.embed,
+        )  # fmt: skip
+        if calibrate_on is not None:
+            pairs = ((x, length) for _, x, length in batches(calibrate_on, 64, torch.device("cpu")))
+            calibrate(model.embedder, pairs, embedding_law(body))
+        return model.to(self.device)
+
+
+def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()) -> Plan:
+    """Checks that all a run needs is here and fits together, before any work.
+
+    Args:
+        config: the configuration.
+        online: whether the hub may be asked for weights.
+        fresh: stages to do again, ``all`` for every one.
+
+    Raises:
+        InputError: data or weights are missing, the data is faulty, or settings do not go together.
+    """
+    for stage in fresh:
+        if stage not in (*STAGES, "all"):
+            raise InputError(f"there is no stage '{stage}' to do again; there are {', '.join(STAGES)} and all")
+    device = runtime.resolve_device(config.device)
+    task = resolve_task(config.task)
+    missing = task.missing() or (SOURCES.get(config.source.name).missing(config.source) if config.aligned else None)
+    if missing:
+        raise InputError(missing)
+    files = locate_body(config.body, online=online)
+    made = Plan(
+        config=config, task=task, files=files, data_key=task.fingerprint(),
+        body_key=body_fingerprint(files, random=not config.method.pretrained), device=device,
+        dtype=runtime.autocast_dtype(device, config.precision),
+        fresh=frozenset(STAGES if "all" in fresh else fresh),
+    )  # fmt: skip
+    _check_fit(made)
+    return made
+
+
+def _check_fit(made: Plan) -> None:
+    """Whether data, metric and settings go together."""
+    config, layout = made.config, made.data().layout
+    made.metric()
+    if config.finetune.balanced and layout.target != "classes":
+        raise InputError(
+            f"finetune.balanced draws classes equally often, but the target is a {layout.target}; leave it out"
+        )
+    if layout.input == "table" and layout.input_shape[0] > config.embed.tokens:
+        raise InputError(
+            f"the table has {layout.input_shape[0]} columns and each is one token, but embed.tokens is "
+            f"{config.embed.tokens}; raise embed.tokens or leave columns out"
+        )
+    if layout.target == "field" and len(layout.target_shape) != len(layout.input_shape):
+        raise InputError(
+            f"a field of shape {layout.target_shape} cannot be predicted from an input of shape {layout.input_shape}: "
+            "both need the same number of axes behind the channels"
+        )
+    smallest = min(layout.input_shape[1:], default=math.inf)
+    if config.embed.patch is not None and config.embed.patch > smallest:
+        raise InputError(
+            f"embed.patch is {config.embed.patch}, but the inputs of shape {layout.input_shape} have an axis of "
+            f"{smallest}; choose a smaller patch, or leave it out and give embed.tokens"
+        )

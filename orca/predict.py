@@ -1,0 +1,37 @@
+"""Predictions for a file: raw inputs in, an ``.npz`` out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from orca.model import AdaptedModel
+from orca.runtime import atomic_write
+from orca.tasks.files import read_npz
+from orca.types import InputError
+
+
+def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, np.ndarray]:
+    """Reads ``x`` (and ``length``) from an ``.npz``; writes ``prediction``, and ``probability`` of classes.
+
+    Args:
+        model: the adapted model.
+        source: the file to read; arrays in the form of the task's raw data.
+        target: the file to write, ``.npz``.
+
+    Raises:
+        InputError: a file of another kind, or data that does not fit the model.
+    """
+    if target.suffix != ".npz":
+        raise InputError(f"predictions are written as .npz; got {target}")
+    arrays = read_npz(source, ("x",))
+    x, length = arrays["x"], arrays.get("length")
+    made = {"prediction": model.predict(x, length)}
+    if model.layout.target in ("classes", "multilabel"):
+        made["probability"] = model.predict_proba(x, length)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **made)  # type: ignore[arg-type]
+    atomic_write(target, buffer.getvalue())
+    return made

@@ -1,0 +1,83 @@
+"""A cheap, deterministic measure of what frozen features know about the targets: ridge regression, closed form.
+
+Alignment uses it to keep whichever embedder validation prefers, the unaligned one included.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from orca.batches import answers
+from orca.model import AdaptedModel
+from orca.types import Examples, TargetKind
+
+_STRENGTHS = tuple(10.0**k for k in range(-3, 4))
+
+
+def _one_hot(y: np.ndarray, kind: TargetKind, classes: int) -> np.ndarray:
+    return np.eye(classes, dtype=np.float64)[y] if kind == "classes" else y.astype(np.float64)
+
+
+def _field_rows(features: np.ndarray, y: np.ndarray, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Fields are probed by token: features (n, T, D) against the target's mean over the token's patch, (n, T, C)."""
+    reduce = F.adaptive_avg_pool1d if len(grid) == 1 else F.adaptive_avg_pool2d
+    target = reduce(torch.from_numpy(y).float(), grid)  # type: ignore[operator]
+    return features.reshape(-1, features.shape[-1]), target.flatten(2).transpose(1, 2).reshape(-1, y.shape[1]).numpy()
+
+
+def ridge_error(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, kind: TargetKind) -> float:
+    """The validation error of ridge regression, at the best of seven strengths; lower is better.
+
+    Args:
+        x: training features, (n, d).
+        y: training targets, (n, k), one-hot for classes.
+        x_val: validation features, (m, d).
+        y_val: validation targets, (m, k).
+        kind: for classes the share of wrong ones is returned, else the mean squared error over the variance.
+    """
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    x, x_val = (x - mean) / std, (x_val - mean) / std
+    offset = y.mean(0)
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    rotated = vectors.T @ (x.T @ (y - offset)) / len(x)
+    left = x_val @ vectors
+    errors = []
+    for strength in _STRENGTHS:
+        guess = left @ (rotated / (np.clip(values, 0, None) + strength)[:, None]) + offset
+        if kind == "classes":
+            errors.append(float(np.mean(guess.argmax(1) != y_val.argmax(1))))
+        else:
+            errors.append(float(np.square(guess - y_val).mean() / max(np.square(y_val - offset).mean(), 1e-12)))
+    return min(errors)
+
+
+def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.dtype | None) -> float:
+    """The validation error of a ridge regression on the model's frozen features; lower is better.
+
+    Args:
+        model: embedder and encoder are used, the predictor is not.
+        train: what the regression is fitted on; small.
+        val: what it is judged on; small.
+        dtype: precision of autocast.
+    """
+    layout, device = model.layout, next(model.parameters()).device
+    if layout.target == "field":
+        grid = model.embedder.tail.grid
+        call = lambda x, length: model.encode(x, length).x  # noqa: E731
+        pairs = [
+            _field_rows(answers(model, part, device=device, dtype=dtype, call=call), part.y, grid)
+            for part in (train, val)
+        ]
+    else:
+        classes = layout.target_shape[0]
+        pairs = [
+            (
+                answers(model, part, device=device, dtype=dtype, call=model.pooled),
+                _one_hot(part.y, layout.target, classes),
+            )
+            for part in (train, val)
+        ]
+    (x, y), (x_val, y_val) = pairs
+    return ridge_error(x.astype(np.float64), y, x_val.astype(np.float64), y_val, layout.target)

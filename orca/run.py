@@ -1,0 +1,285 @@
+"""One run: the stages embed, align, finetune, evaluate, each a plain function that leaves one directory in the store.
+
+A stage takes the plan, the store and the stage before it. What its result depends on is its key, so nothing is done
+twice: ten methods share one alignment. :func:`adapt` chains them without Prefect; ``flows`` does it with.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orca import runtime
+from orca.align import Align
+from orca.baselines import fit_baselines
+from orca.bodies import load_body
+from orca.build import training_statistics
+from orca.checkpoint import load_into, load_tensors, save_tensors
+from orca.config import RunConfig, check_config, load_config
+from orca.evaluate import score
+from orca.model import AdaptedModel
+from orca.plan import Plan, plan
+from orca.runtime import read_json, write_json
+from orca.sources import SOURCES, source_features
+from orca.store import StageRef, Store, default_root
+from orca.train import Fit
+from orca.types import LabeledSet
+
+log = logging.getLogger(__name__)
+Progress = Callable[[dict[str, Any]], None]
+
+# Raise a stage's number when the meaning of its result changes: it is part of the key.
+VERSIONS = {"source": 1, "embed": 1, "align": 1, "finetune": 1, "baselines": 1, "evaluate": 1}
+CALIBRATION_SAMPLES = 512
+
+
+def silent(facts: dict[str, Any]) -> None:
+    """Progress that nobody watches."""
+
+
+def _stage(
+    made: Plan, store: Store, name: str, build: Callable[[Path], None], *, after: StageRef | None = None, **facts: Any
+) -> StageRef:
+    """Runs or finds a stage of this plan; ``facts`` and the stage before it make its key."""
+    document = {"version": VERSIONS[name], "device": made.device.type, "precision": str(made.dtype), **facts}
+    if after is not None:
+        document["after"] = after.key
+    begun = time.perf_counter()
+    ref = store.stage(name, document, build, fresh=name in made.fresh)
+    return replace(ref, seconds=time.perf_counter() - begun)
+
+
+def embed(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
+    """Stage 1: embedder and predictor around the body, the embedder calibrated on training data."""
+
+    def build(out: Path) -> None:
+        data, config = made.data(), made.config
+        progress({"stage": "embed"})
+        statistics = training_statistics(data.train, data.layout, bins=config.embed.bins)
+        some = runtime.rng("calibrate", config.seed).permutation(len(data.train))[:CALIBRATION_SAMPLES]
+        model = made.build_model(statistics, calibrate_on=data.train.subset(some) if config.embed.calibrate else None)
+        save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
+        save_tensors(out / "predictor.safetensors", model.predictor.state_dict())
+        write_json(out / "report.json", {"grid": model.embedder.tail.grid, "layout": asdict(data.layout)})
+
+    config = made.config
+    return _stage(
+        made, store, "embed", build, task=made.data_key, body=made.body_key, seed=config.seed,
+        pretrained=config.method.pretrained, embed=config.embed.model_dump(),
+        entered=config.body.model_dump(include={"causal", "dropout"}),
+    )  # fmt: skip
+
+
+def source(made: Plan, store: Store) -> LabeledSet:
+    """The source features of a body, computed once and stored."""
+    config = made.config.source
+
+    def build(out: Path) -> None:
+        features = source_features(config, load_body(made.config.body, files=made.files))
+        save_tensors(out / "features.safetensors", {"x": features.x, "y": features.y}, {"names": features.names})
+
+    fingerprint = SOURCES.get(config.name).fingerprint(config)
+    ref = _stage(made, store, "source", build, source=fingerprint, config=config.model_dump(), body=made.body_key)
+    tensors, facts = load_tensors(ref.path / "features.safetensors")
+    return LabeledSet(tensors["x"], tensors["y"], tuple(facts["names"]))
+
+
+def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = silent) -> StageRef:
+    """Stage 2: trains the embedder towards the source features; where it has nothing to do, passes it on."""
+    config = made.config
+
+    def build(out: Path) -> None:
+        if not config.aligned:
+            shutil.copy(before.path / "embedder.safetensors", out / "embedder.safetensors")
+            write_json(out / "report.json", {"objective": "none"})
+            return
+        model, data = _model(made, before.path, before.path), made.data()
+        state = Align(model, source(made, store), config.align, seed=config.seed, dtype=made.dtype, work=out).run(
+            data.train, data.val, progress=progress
+        )
+        save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
+        kept = f"epoch {state.best_epoch}" if state.best_epoch else "unaligned"
+        report = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.best_probe}
+        write_json(out / "report.json", {"objective": config.align.objective, "epochs": state.epoch, **report})
+        _write_history(out, [*state.history, report])
+
+    facts: dict[str, Any] = {"align": {"objective": "none"}}
+    if config.aligned:
+        origin = SOURCES.get(config.source.name).fingerprint(config.source)
+        facts = {"align": config.align.model_dump(), "source": [origin, config.source.model_dump()]}
+    return _stage(made, store, "align", build, after=before, **facts)
+
+
+def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, progress: Progress = silent) -> StageRef:
+    """Stage 3: trains what the method says on the task; keeps the weights that validation prefers."""
+    config, metric = made.config, made.metric()
+
+    def build(out: Path) -> None:
+        data, model = made.data(), _model(made, before.path, aligned.path)
+        fit = Fit(model, config.method, config.finetune, metric=metric, seed=config.seed, dtype=made.dtype, work=out)
+        report = fit.run(data.train, data.val, progress=progress)
+        model.save_pretrained(out / "model")
+        validation = {"value": report.best_value, "epoch": report.best_epoch}
+        write_json(
+            out / "report.json",
+            {"validation": validation, "parameters": {"total": report.total, "trained": report.trained}},
+        )
+        _write_history(out, report.history)
+
+    facts = {"finetune": config.finetune.model_dump(), "metric": metric.name}
+    return _stage(made, store, "finetune", build, after=aligned, **facts)
+
+
+def evaluate(made: Plan, store: Store, before: StageRef, *, progress: Progress = silent) -> StageRef:
+    """The end: opens the test set once, beside shift sets and baselines; baselines are stored with the data."""
+    metric = made.metric()
+
+    def build_baselines(out: Path) -> None:
+        progress({"stage": "baselines"})
+        write_json(out / "baselines.json", fit_baselines(made.data(), metric, seed=0))
+
+    def build(out: Path) -> None:
+        beside = _stage(made, store, "baselines", build_baselines, task=made.data_key, metric=metric.name)
+        progress({"stage": "evaluate"})
+        model = AdaptedModel.from_pretrained(before.path / "model").to(made.device)
+        scores = score(model, made.data(), metric, dtype=made.dtype, out=out)
+        validation = read_json(before.path / "report.json")["validation"]
+        baselines = read_json(beside.path / "baselines.json")
+        write_json(out / "metrics.json", {**scores, "validation": validation, "baselines": baselines})
+
+    return _stage(made, store, "evaluate", build, after=before, metric=metric.name)
+
+
+def _model(made: Plan, built: Path, embedder: Path) -> AdaptedModel:
+    """The model of stage 1, with the embedder of the given stage."""
+    data = made.data()
+    model = made.build_model(training_statistics(data.train, data.layout, bins=made.config.embed.bins))
+    load_into(model.embedder, load_tensors(embedder / "embedder.safetensors")[0], str(embedder))
+    load_into(model.predictor, load_tensors(built / "predictor.safetensors")[0], str(built))
+    return model
+
+
+def _write_history(out: Path, records: list[dict[str, Any]]) -> None:
+    runtime.atomic_write(
+        out / "history.jsonl", "".join(json.dumps(runtime.finite(r), allow_nan=False) + "\n" for r in records)
+    )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        path: its folder, with ``run.json``, ``metrics.json``, ``predictions.npz``, ``report.html`` and ``model/``.
+        record: what ``orca run --json`` prints.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every stage was there already."""
+        return all(stage["cached"] for stage in self.record["stages"])
+
+
+def run_name(made: Plan, last: StageRef) -> str:
+    """Task, method and seed, and the first digits of the last stage's key."""
+    config = made.config
+    return f"{config.task_name}-{config.finetune.method}-s{config.seed}-{last.key[:8]}"
+
+
+def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | None = None) -> RunResult:
+    """Gathers a run's folder from its stages; a run that is there and unchanged is left as it is."""
+    refs = {ref.name: ref for ref in stages}
+    name = run_name(made, refs["evaluate"])
+    path = store.runs_dir / name
+    listed = [{"name": r.name, "seconds": r.seconds, "cached": r.cached, "path": str(r.path)} for r in stages]
+    if all(ref.cached for ref in stages) and (path / "run.json").is_file():
+        return RunResult(path, {**read_json(path / "run.json"), "flow_run": flow_run, "stages": listed})
+    metrics, trained = (
+        read_json(refs["evaluate"].path / "metrics.json"),
+        read_json(refs["finetune"].path / "report.json"),
+    )
+    config = made.config
+    record = {
+        "run": name, "path": str(path), "flow_run": flow_run, "task": config.task_name, "body": config.body.name,
+        "align": config.align.objective if config.aligned else "none", "method": config.finetune.method,
+        "seed": config.seed, "metric": metrics["test"], "validation": metrics["validation"],
+        "shift": {key: value["value"] for key, value in metrics["shift"].items()},
+        "baselines": {key: value["test"] for key, value in metrics["baselines"].items()},
+        "parameters": trained["parameters"], "stages": listed,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
+        "machine": runtime.machine(), "commit": runtime.commit(), "peak_memory_mb": runtime.peak_memory_mb(),
+        "body_revision": made.files.revision, "body_sha256": made.files.sha256, "notes": list(made.data().notes),
+    }  # fmt: skip
+
+    def fill(out: Path) -> None:
+        write_json(out / "run.json", record)
+        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        runtime.atomic_write(out / "config.yaml", settings)
+        for file in ("metrics.json", "predictions.npz", "layout.json"):
+            _link(refs["evaluate"].path / file, out / file)
+        for file in (refs["finetune"].path / "model").iterdir():
+            _link(file, out / "model" / file.name)
+        _write_history(out, [*_tagged("align", refs["align"].path), *_tagged("finetune", refs["finetune"].path)])
+        from orca.report import write_report
+
+        write_report(out)
+
+    return RunResult(store.publish_run(name, fill), record)
+
+
+def _link(file: Path, to: Path) -> None:
+    """A second name for a finished file; a copy where the file system has no links."""
+    to.parent.mkdir(exist_ok=True)
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copy(file, to)
+
+
+def _tagged(stage: str, folder: Path) -> list[dict[str, Any]]:
+    file = folder / "history.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [{"stage": stage, **json.loads(line)} for line in lines]
+
+
+def adapt(
+    config: RunConfig | Mapping[str, Any] | str, *, seed: int | None = None, store: str | Path | None = None,
+    online: bool = False, fresh: tuple[str, ...] = (), progress: Progress = silent,
+) -> RunResult:  # fmt: skip
+    """Adapts a body to a task, through all stages, without Prefect.
+
+    Args:
+        config: the name of a configuration, the path of one, a nested dict, or a :class:`RunConfig`.
+        seed: replaces the configuration's.
+        store: folder of stages and runs; ``ORCA_STORE`` or ``./runs`` if None.
+        online: whether the hub may be asked for weights.
+        fresh: stages to do again.
+        progress: is called with facts of the work as it goes on.
+
+    Raises:
+        InputError: something is wrong with configuration, data or body; nothing has been done then.
+    """
+    if isinstance(config, str):
+        config = load_config(config, seed=seed)
+    elif isinstance(config, Mapping):
+        config = check_config(config if seed is None else {**config, "seed": seed})
+    elif seed is not None:
+        config = config.model_copy(update={"seed": seed})
+    made, place = plan(config, online=online, fresh=fresh), Store(Path(store) if store else default_root())
+    embedded = embed(made, place, progress=progress)
+    aligned = align(made, place, embedded, progress=progress)
+    tuned = finetune(made, place, embedded, aligned, progress=progress)
+    return finish(made, place, [embedded, aligned, tuned, evaluate(made, place, tuned, progress=progress)])

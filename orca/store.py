@@ -1,0 +1,276 @@
+"""Directories of finished work, found by content key, whole or absent.
+
+``stages/<stage>/<key>/`` holds what a stage made, with a manifest; ``runs/<run>/`` holds a run. What is being made lies
+in ``.work/`` under a name that stays the same, so that a stage that was killed finds its own checkpoint again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from orca import runtime
+from orca.manifest import CHECKPOINT, MANIFEST, Damaged, Manifest, seal, stage_key, verify
+from orca.types import InputError
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class StageRef:
+    """A finished stage.
+
+    Attributes:
+        name: the stage's name.
+        key: 24 hex digits, made from what the stage depends on.
+        path: its directory.
+        cached: whether it was there before.
+        seconds: what building it took, also where it was there before; after a stop, the last part only.
+    """
+
+    name: str
+    key: str
+    path: Path
+    cached: bool
+    seconds: float
+
+
+def default_root() -> Path:
+    """The store's folder: the environment's ``ORCA_STORE``, or ``runs`` in the current folder."""
+    return Path(os.environ.get("ORCA_STORE") or "runs").expanduser()
+
+
+class Store:
+    """Finished stages and runs under one folder; processes may share it."""
+
+    def __init__(self, root: Path) -> None:
+        """Makes nothing on the disk yet.
+
+        Raises:
+            InputError: ``root`` is a file.
+        """
+        self.root = Path(root)
+        self.runs_dir = self.root / "runs"
+        self._work = self.root / ".work"
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"the store must be a folder; {self.root} is a file: choose another with --store")
+
+    def key(self, name: str, document: Mapping[str, Any]) -> str:
+        """The key of a stage: 24 hex digits from its name and all that its result depends on."""
+        return stage_key(name, document)
+
+    def find(self, name: str, document: Mapping[str, Any]) -> StageRef | None:
+        """The finished stage if it is there and sound; builds and moves nothing."""
+        key = self.key(name, document)
+        path = self._place(name, key)
+        if not path.exists():
+            return None
+        try:
+            return StageRef(name, key, path, True, verify(path, name, key).seconds)
+        except Damaged as damage:
+            log.warning("%s is damaged: %s", path, damage)
+            return None
+
+    def stage(
+        self, name: str, key_document: Mapping[str, Any], build: Callable[[Path], None], *, fresh: bool = False
+    ) -> StageRef:
+        """The finished stage; builds it where it is absent or damaged.
+
+        Args:
+            name: the stage's name, of letters, digits, dot, dash and underscore.
+            key_document: all that the result depends on: config, inputs' keys, fingerprints, version; plain JSON.
+            build: fills the folder it is given. After a stop it is given the same folder again, with what is in it.
+                Files under ``checkpoint/`` are dropped when it is done.
+            fresh: build even if it is there, and from the beginning. The old one stays until the new one is whole;
+                who reads files of the old one at that moment may find them gone.
+
+        Raises:
+            ValueError: the name cannot be a folder's.
+            Exception: whatever ``build`` raises; its folder stays for the next attempt.
+        """
+        _check_name("stage", name)
+        key = self.key(name, key_document)
+        final, work = self._place(name, key), self._work / f"{name}-{key}"
+        if not fresh and (found := self.find(name, key_document)):
+            log.info("%s: in the store already (%s)", name, key)
+            return found
+        with self._lock(work.name):
+            if fresh:
+                _remove(work)
+            elif final.exists():  # built while this process waited, or damaged
+                if found := self.find(name, key_document):
+                    return found
+                self._set_aside(final, work.name)
+            manifest = _finish(work, name, key_document, build)
+            _remove(work / CHECKPOINT)  # only now: until it is sealed, a stop must find it
+            self._publish(work, final)
+        return StageRef(name, key, final, False, manifest.seconds)
+
+    def publish_run(self, run_name: str, fill: Callable[[Path], None]) -> Path:
+        """Writes ``runs/<run_name>/`` whole or not at all, in place of an older run of that name.
+
+        Args:
+            run_name: of letters, digits, dot, dash and underscore.
+            fill: writes the run's files into the folder it is given.
+        """
+        _check_name("run", run_name)
+        work = self._work / f"run={run_name}"
+        with self._lock(work.name):
+            _remove(work)
+            work.mkdir(parents=True)
+            fill(work)
+            for path in work.rglob("*"):
+                runtime.sync(path)
+            self._publish(work, self.runs_dir / run_name)
+        return self.runs_dir / run_name
+
+    def list_runs(self) -> list[dict[str, Any]]:
+        """The content of each run's ``run.json``, newest first; of one that cannot be read its name and ``fault``."""
+        entries = [_run_entry(self.runs_dir / name) for name in self._run_names()]
+        return sorted(entries, key=lambda entry: (_when(entry), entry["run"]), reverse=True)
+
+    def run_path(self, name: str) -> Path:
+        """The directory of a run.
+
+        Args:
+            name: the run's name, the beginning of it where only one run begins so, or a path.
+
+        Raises:
+            InputError: there is no such run, or several; the message names the near ones.
+        """
+        names = self._run_names()
+        begins = [run for run in names if name and run.startswith(name)]
+        if name in names:
+            return self.runs_dir / name
+        if (Path(name) / "run.json").is_file():
+            return Path(name)
+        if len(begins) == 1:
+            return self.runs_dir / begins[0]
+        if begins:
+            raise InputError(f"{len(begins)} runs begin with '{name}': {', '.join(begins[:5])}; give more of the name")
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it holds {len(names)} runs: see orca runs"
+        raise InputError(f"there is no run '{name}' in {self.runs_dir}; {hint}")
+
+    def clean(self) -> int:
+        """Removes what dead work has left, checkpoints included, and returns the bytes freed. Live work stays."""
+        freed = 0
+        for path in list(self._work.glob("*")):
+            try:
+                with self._lock(path.name, wait=False):
+                    freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                    _remove(path)
+            except Timeout:
+                log.info("%s is at work; left alone", path.name)
+        return freed
+
+    def _place(self, name: str, key: str) -> Path:
+        """Where a finished stage lies."""
+        return self.root / "stages" / name / key
+
+    def _run_names(self) -> list[str]:
+        """Names of the folders in ``runs/``, sorted."""
+        return sorted(path.name for path in self.runs_dir.glob("[!.]*") if path.is_dir())
+
+    @contextmanager
+    def _lock(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Holds the lock of that name; the system frees it when its holder dies.
+
+        Raises:
+            Timeout: another holds it, and this one is not to wait.
+        """
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise
+            log.info("another process is at work on %s; waiting for it", name)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _set_aside(self, path: Path, name: str) -> None:
+        """Moves a damaged directory to ``damaged/``, where a person can look at it."""
+        aside = self.root / "damaged" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, aside)
+        log.warning("set aside as %s; building it again", aside)
+
+    def _publish(self, work: Path, final: Path) -> None:
+        """Renames ``work`` to ``final``; what was there before steps aside for that moment and is then removed."""
+        final.parent.mkdir(parents=True, exist_ok=True)
+        old = self._work / f"old={uuid.uuid4().hex}"
+        if final.exists():
+            os.rename(final, old)
+        os.rename(work, final)
+        runtime.sync(final.parent)
+        _remove(old)
+
+
+def _finish(work: Path, name: str, document: Mapping[str, Any], build: Callable[[Path], None]) -> Manifest:
+    """Fills ``work`` and seals it, unless one that died just before publishing had done so already."""
+    work.mkdir(parents=True, exist_ok=True)
+    if (work / MANIFEST).exists():
+        try:
+            return verify(work, name, stage_key(name, document))
+        except Damaged as damage:
+            log.warning("unfinished work in %s: %s", work, damage)
+    for path in [work / MANIFEST, *work.rglob(f"*{runtime.TEMP_SUFFIX}")]:
+        path.unlink(missing_ok=True)
+    start = time.perf_counter()
+    build(work)
+    return seal(work, name, document, seconds=time.perf_counter() - start)
+
+
+def _check_name(kind: str, name: str) -> None:
+    """Raises ValueError for a name that is no plain folder name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a {kind}'s name must be letters, digits, dot, dash and underscore; got '{name}'")
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder with all in it, or a file, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _run_entry(folder: Path) -> dict[str, Any]:
+    """The content of ``run.json``, with the path where it lies now."""
+    fallback = {"run": folder.name, "path": str(folder)}
+    try:
+        content = runtime.read_json(folder / "run.json")
+    except (OSError, ValueError) as error:
+        return fallback | {"fault": f"run.json cannot be read: {error}"}
+    if not isinstance(content, dict):
+        return fallback | {"fault": "run.json holds no object"}
+    return {**content, **fallback}
+
+
+def _when(entry: Mapping[str, Any]) -> float:
+    """When a run was made, seconds: as it says itself, else the time of its folder."""
+    try:
+        return datetime.fromisoformat(entry["created"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return Path(entry["path"]).stat().st_mtime

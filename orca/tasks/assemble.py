@@ -1,0 +1,147 @@
+"""From raw arrays of each split to checked Splits: validation taken from train, encoding, common lengths, layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orca.runtime import rng
+from orca.tasks.checks import check_lengths, check_splits
+from orca.tasks.encodings import Encoding, GridEncoding, TableEncoding
+from orca.types import Examples, Layout, Splits, TargetKind
+
+VALIDATION = 0.12  # share of train that becomes validation where the source has none
+SHIFT = "shift_"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Arrays of one split before encoding.
+
+    Attributes:
+        x: inputs in the form that the task's encoding expects, (n, ...).
+        y: targets, (n,) or (n, ...).
+        length: valid positions or samples, (n,), or None.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    length: np.ndarray | None = None
+
+    def subset(self, index: np.ndarray) -> Raw:
+        """The rows at ``index``, a mask or positions."""
+        return Raw(self.x[index], self.y[index], None if self.length is None else self.length[index])
+
+
+def same_rows(x: np.ndarray) -> np.ndarray:
+    """A group number for each row of x, (n,) int64; identical rows share it."""
+    seen: dict[bytes, int] = {}
+    return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in np.asarray(x)], dtype=np.int64)
+
+
+def hold_out(
+    labels: np.ndarray, *, groups: np.ndarray, fraction: float = VALIDATION, seed: str = "validation"
+) -> np.ndarray:
+    """A mask (n,) of the rows that are held out, whole groups at a time, in equal shares of each label.
+
+    The choice depends on ``seed``, which belongs to the task, and never on the seed of a run.
+
+    Args:
+        labels: (n,) integers to balance; zeros where there is nothing to balance.
+        groups: (n,) integers; rows of one group stay together. A group counts under the label of its first row.
+        fraction: share of the groups of each label; at least one where there are two.
+        seed: names the draw.
+    """
+    members, first = np.unique(groups, return_index=True)
+    held: list[np.ndarray] = []
+    for label in np.unique(labels[first]):
+        pool = members[labels[first] == label]
+        count = min(max(1, round(fraction * len(pool))), len(pool) - 1)
+        held.append(rng(seed, int(label)).permutation(pool)[:count])
+    return np.isin(groups, np.concatenate(held)) if held else np.zeros(len(groups), bool)
+
+
+def assemble(
+    parts: Mapping[str, Raw],
+    *,
+    encoding: Encoding,
+    target: TargetKind,
+    classes: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Splits:
+    """Encodes the raw splits, brings them to one length and checks them.
+
+    Args:
+        parts: ``train``, ``val``, ``test`` and any ``shift_NAME``.
+        encoding: how inputs are encoded.
+        target: kind of the targets.
+        classes: names of the classes or target columns, or empty.
+        notes: what was done to the data.
+
+    Raises:
+        InputError: a fault in the data; all that were found are in the message.
+    """
+    check_lengths({name: (part.x, part.y) for name, part in parts.items()})
+    examples = {name: _encoded(part, encoding, target) for name, part in parts.items()}
+    if encoding.input == "sequence":
+        longest = max(e.x.shape[-1] for e in examples.values())
+        examples = {name: _padded(e, longest, field=target == "field") for name, e in examples.items()}
+    train = examples["train"]
+    layout = Layout(
+        input=encoding.input,
+        target=target,
+        input_shape=train.x.shape[1:],
+        target_shape=_target_shape(train.y, target, classes),
+        cardinalities=encoding.cardinalities if isinstance(encoding, TableEncoding) else (),
+        classes=tuple(classes),
+    )
+    shift = {name.removeprefix(SHIFT): e for name, e in examples.items() if name.startswith(SHIFT)}
+    splits = Splits(train, examples["val"], examples["test"], layout, shift, tuple(notes))
+    check_splits(splits)
+    return splits
+
+
+def _encoded(part: Raw, encoding: Encoding, target: TargetKind) -> Examples:
+    x, length = encoding.encode(part.x, part.length)
+    y = part.y
+    if target == "field" and isinstance(encoding, GridEncoding) and encoding.channels == "last" and y.ndim == 4:
+        y = np.moveaxis(y, -1, 1)  # (n, H, W, C) to (n, C, H, W), as the input
+    return Examples(x, as_targets(y, target, axes=x.ndim), length)
+
+
+def as_targets(y: np.ndarray, target: TargetKind, *, axes: int = 0) -> np.ndarray:
+    """Targets in the layout's form and type; what cannot be brought to it is left as it is for the checks to report.
+
+    Args:
+        y: raw targets, (n,) or (n, ...).
+        target: their kind.
+        axes: number of axes of the inputs, which a field follows.
+    """
+    if y.dtype.kind not in "iufb":
+        return y
+    if target == "classes":
+        whole = y.dtype.kind != "f" or bool((np.isfinite(y) & (y == np.round(y))).all())
+        return y.astype(np.int64) if whole else y
+    if (target == "scalar" and y.ndim == 1) or (target == "field" and y.ndim == axes - 1):
+        y = y[:, None]  # (n, 1) or (n, 1, *S)
+    return np.ascontiguousarray(y, dtype=np.float32)
+
+
+def _target_shape(y: np.ndarray, target: TargetKind, classes: Sequence[str]) -> tuple[int, ...]:
+    if target != "classes":
+        return y.shape[1:]
+    if classes:
+        return (len(classes),)
+    return (int(y.max()) + 1,) if y.size and y.dtype.kind == "i" else (0,)
+
+
+def _padded(examples: Examples, longest: int, *, field: bool) -> Examples:
+    """Zeros after the end of shorter arrays, with their true length; a field's target ends where its input does."""
+    missing = longest - examples.x.shape[-1]
+    if missing == 0 or field:
+        return examples
+    x = np.pad(examples.x, ((0, 0), (0, 0), (0, missing)))
+    length = np.full(len(x), examples.x.shape[-1], np.int64) if examples.length is None else examples.length
+    return Examples(x, examples.y, length)

@@ -1,0 +1,158 @@
+"""The door: faults of a task's data, all found before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from orca.types import Examples, InputError, Splits
+
+
+def report(faults: list[str], what: str = "the data") -> None:
+    """Raises one error for all faults, or none.
+
+    Raises:
+        InputError: there are faults.
+    """
+    if len(faults) == 1:
+        raise InputError(f"{what} cannot be used: {faults[0]}")
+    if faults:
+        raise InputError(f"{what} cannot be used, {len(faults)} faults:\n" + "\n".join(f"- {f}" for f in faults))
+
+
+def check_lengths(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Checks that inputs and targets of each split pair up and that no split is empty.
+
+    Args:
+        pairs: (x, y) of each split by its name.
+
+    Raises:
+        InputError: they do not.
+    """
+    report([fault for kind in (_unequal, _empty) for fault in _first(kind(pairs))])
+
+
+def check_splits(splits: Splits) -> None:
+    """Checks a task's data before work starts.
+
+    Args:
+        splits: what ``load`` is about to return.
+
+    Raises:
+        InputError: the first fault of each kind, all in one message: lengths that differ, empty splits, NaN or
+            infinite values, shapes that do not fit the layout, labels that are not 0..K-1, classes that train lacks,
+            a single class, multi-label targets other than 0 and 1.
+    """
+    parts = _parts(splits)
+    pairs = {name: (e.x, e.y) for name, e in parts.items()}
+    faults = [*_first(_unequal(pairs)), *_first(_empty(pairs)), *_first(_not_finite(parts)), *_first(_shapes(splits))]
+    report(faults + _label_faults(splits))
+
+
+def _parts(splits: Splits) -> dict[str, Examples]:
+    shift = {f"shift_{name}": examples for name, examples in splits.shift.items()}
+    return {"train": splits.train, "val": splits.val, "test": splits.test, **shift}
+
+
+def _first(faults: Iterator[str]) -> list[str]:
+    return [fault for fault in [next(faults, None)] if fault is not None]
+
+
+def _unequal(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[str]:
+    for name, (x, y) in pairs.items():
+        if np.ndim(x) == 0 or np.ndim(y) == 0 or len(x) != len(y):
+            yield f"x_{name} has shape {np.shape(x)} and y_{name} {np.shape(y)}; they need one target per input"
+
+
+def _empty(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[str]:
+    for name, (x, _) in pairs.items():
+        if np.size(x) == 0:
+            yield f"split {name} is empty, x_{name} has shape {np.shape(x)}; every split needs at least one example"
+
+
+def _not_finite(parts: Mapping[str, Examples]) -> Iterator[str]:
+    for name, examples in parts.items():
+        for array, values in (("x", examples.x), ("y", examples.y)):
+            if values.dtype.kind != "f" or np.isfinite(values).all():
+                continue
+            bad = np.logical_not(np.isfinite(values)).reshape(len(values), -1)
+            rows = np.flatnonzero(bad.any(1))
+            yield (
+                f"{array}_{name} has {int(bad.sum())} NaN or infinite values in {len(rows)} of {len(bad)} rows, "
+                f"first in row {rows[0]}; drop these rows or fill the values"
+            )
+
+
+def _shapes(splits: Splits) -> Iterator[str]:
+    layout = splits.layout
+    axes = {"sequence": 3, "grid": 4, "table": 2}[layout.input]
+    wanted = {"classes": 1, "multilabel": 2, "scalar": 2, "field": axes}[layout.target]
+    if layout.target == "field" and layout.input == "table":
+        yield "a table has no field to predict; target must be classes, multilabel or scalar"
+    for name, e in _parts(splits).items():
+        if e.x.ndim != axes or e.x.shape[1] != layout.input_shape[0]:
+            yield f"x_{name} has shape {e.x.shape}; {layout.input} like x_train is (n, {_text(layout.input_shape)})"
+        if e.y.ndim != wanted:
+            yield f"y_{name} has shape {e.y.shape}; target {layout.target} needs {wanted} axes once a channel is added"
+        elif wanted > 1 and e.y.shape[1] != layout.target_shape[0]:
+            yield f"y_{name} has {e.y.shape[1]} columns or channels; y_train has {layout.target_shape[0]}"
+        elif layout.target == "field" and e.y.shape[2:] != e.x.shape[2:]:
+            yield f"y_{name} covers {_text(e.y.shape[2:])} points and x_{name} {_text(e.x.shape[2:])}; they must agree"
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _label_faults(splits: Splits) -> list[str]:
+    parts = {name: e for name, e in _parts(splits).items() if e.y.size}
+    if splits.layout.target == "multilabel":
+        return _first(_not_binary(parts))
+    if splits.layout.target != "classes":
+        return []
+    broken = _first(_not_integers(parts))
+    if broken or "train" not in parts:
+        return broken
+    return [*_first(_train_classes(splits)), *_first(_unknown_classes(splits, parts))]
+
+
+def _not_binary(parts: Mapping[str, Examples]) -> Iterator[str]:
+    for name, e in parts.items():
+        if (other := e.y[~np.isin(e.y, (0, 1))]).size:
+            yield f"y_{name} has values other than 0 and 1, such as {other[0]}; multilabel is (n, K) of 0 and 1"
+
+
+def _not_integers(parts: Mapping[str, Examples]) -> Iterator[str]:
+    for name, e in parts.items():
+        if e.y.dtype.kind not in "iu":
+            odd = e.y[e.y != np.round(e.y)] if e.y.dtype.kind == "f" else e.y
+            value = odd.reshape(-1)[0] if odd.size else e.y.reshape(-1)[0]
+            yield f"y_{name} has labels that are not integers 0..K-1, such as {value!r}; number the classes from 0"
+
+
+def _train_classes(splits: Splits) -> Iterator[str]:
+    found = np.unique(splits.train.y)
+    count = splits.layout.target_shape[0]
+    if found[0] < 0 or found[-1] >= count:
+        yield f"y_train has labels {found[0]}..{found[-1]}; they must be 0..K-1; number the classes from 0"
+    elif len(found) == 1:
+        yield f"y_train has one class only ({found[0]}); nothing can be learned, at least two are needed"
+    elif len(found) < count:
+        gaps = np.flatnonzero(found != np.arange(len(found)))
+        first = int(gaps[0]) if gaps.size else len(found)
+        yield (
+            f"y_train has {len(found)} classes in labels {found[0]}..{found[-1]} of 0..{count - 1} and lacks {first}; "
+            "labels must be 0..K-1, each in train; number the classes from 0"
+        )
+
+
+def _unknown_classes(splits: Splits, parts: Mapping[str, Examples]) -> Iterator[str]:
+    known = np.unique(splits.train.y)
+    for name, e in parts.items():
+        if (unknown := np.setdiff1d(e.y, known)).size:
+            yield f"y_{name} has classes that train lacks: {_few(unknown)}; train needs examples of every class"
+
+
+def _few(values: np.ndarray) -> str:
+    return ", ".join(str(v) for v in values[:5]) + (f" and {len(values) - 5} more" if len(values) > 5 else "")

@@ -1,0 +1,72 @@
+"""Darcy flow by finite differences: random permeability and its pressure, after Li et al. 2021 (arXiv 2010.08895)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import sparse
+from scipy.fft import idctn
+from scipy.sparse.linalg import splu
+
+LOW, HIGH = 3.0, 12.0  # permeability of the published set
+ALPHA, TAU = 2.0, 3.0
+
+
+def gaussian_field(size: int, *, generator: np.random.Generator) -> np.ndarray:
+    """One draw of N(0, tau^(2 alpha - 2) (-Laplace + tau^2)^-alpha), zero Neumann, alpha 2, tau 3, on (size, size).
+
+    The cosine coefficients are size * tau^(alpha-1) (pi^2 |k|^2 + tau^2)^(-alpha/2) * N(0, 1), the mean's is 0; the
+    field is their orthonormal inverse cosine transform. Its values belong to cell centres; like the small published
+    variants we use them as values at the nodes.
+    """
+    k = np.arange(size)
+    power = np.pi**2 * (k[:, None] ** 2 + k[None] ** 2) + TAU**2
+    coefficients = size * TAU ** (ALPHA - 1) * power ** (-ALPHA / 2) * generator.standard_normal((size, size))
+    coefficients[0, 0] = 0.0
+    return np.asarray(idctn(coefficients, norm="ortho"))
+
+
+def permeability(size: int, *, generator: np.random.Generator) -> np.ndarray:
+    """One coefficient (size, size): 12 where the Gaussian field is at least 0, else 3."""
+    return np.where(gaussian_field(size, generator=generator) >= 0, HIGH, LOW)
+
+
+def solve(a: np.ndarray, f: np.ndarray | float = 1.0) -> np.ndarray:
+    """The pressure u with -div(a grad u) = f on the unit square and u = 0 on its boundary.
+
+    Five-point differences on K x K nodes, h = 1 / (K - 1); a cell face has the mean of its two nodes' coefficients.
+
+    Args:
+        a: coefficient at the nodes, (K, K), positive.
+        f: right-hand side, a number or (K, K).
+
+    Returns:
+        u at the nodes, (K, K), float64.
+    """
+    size = len(a)
+    inner = slice(1, -1)
+    down = (a[1:, inner] + a[:-1, inner]) / 2  # (K-1, K-2) faces between rows
+    right = (a[inner, 1:] + a[inner, :-1]) / 2  # (K-2, K-1) faces between columns
+    middle = down[1:] + down[:-1] + right[:, 1:] + right[:, :-1]  # (K-2, K-2)
+    rows, columns = _pattern(size - 2)
+    below, beside = -down[1:-1].ravel(), -right[:, 1:-1].ravel()
+    values = np.concatenate([middle.ravel(), below, below, beside, beside])
+    count = (size - 2) ** 2
+    matrix = sparse.csc_array((values, (rows, columns)), shape=(count, count))
+    load = np.broadcast_to(np.asarray(f, float), a.shape)[inner, inner].ravel() / (size - 1) ** 2
+    factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    u = np.zeros(a.shape)
+    u[inner, inner] = factor.solve(load).reshape(size - 2, size - 2)
+    return u
+
+
+@lru_cache(maxsize=8)
+def _pattern(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each matrix entry on n x n inner nodes: middle, down and up, right and left."""
+    node = np.arange(n * n).reshape(n, n)
+    upper, lower = node[:-1].ravel(), node[1:].ravel()
+    left, right = node[:, :-1].ravel(), node[:, 1:].ravel()
+    rows = np.concatenate([node.ravel(), upper, lower, left, right])
+    columns = np.concatenate([node.ravel(), lower, upper, right, left])
+    return rows, columns

@@ -1,0 +1,173 @@
+"""Your own data: an ``.npz`` file without pickles, and a few words on what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from orca.metrics import DEFAULT_METRIC, METRICS
+from orca.runtime import digest, file_digest
+from orca.tasks.assemble import SHIFT, Raw, as_targets, assemble, hold_out, same_rows
+from orca.tasks.checks import check_lengths, report
+from orca.tasks.encodings import (
+    DnaEncoding,
+    Encoding,
+    GridEncoding,
+    SequenceEncoding,
+    TableEncoding,
+    WaveformEncoding,
+)
+from orca.tasks.files import read_npz
+from orca.tasks.spec import TaskSpec
+from orca.types import InputError, Provenance, Splits, TargetKind
+
+REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+
+
+class OwnData(BaseModel):
+    """Your own data as a task.
+
+    Attributes:
+        name: name of the task in results.
+        data: path of the ``.npz``: x_train, y_train, x_test, y_test, optional x_val, y_val, x_shift_NAME, y_shift_NAME,
+            and length_train etc. for inputs of different lengths.
+        input: form of the inputs: ``sequence`` (n, L) or (n, C, L), ``grid`` (n, H, W), (n, C, H, W) or (n, H, W, C),
+            ``dna`` strings, ``waveform`` (n, T), ``table`` (n, F).
+        target: ``classes`` (n,), ``multilabel`` (n, K), ``scalar`` (n,) or (n, K), ``field`` as the input.
+        metric: what decides; the target's usual one where left out.
+        sample_rate: of a waveform, Hz.
+        channels: where the channel axis of a grid is; needed only where the shape leaves it open.
+        categorical: columns of a table that hold categories 0..k-1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: str
+    input: Literal["sequence", "grid", "dna", "waveform", "table"]
+    target: TargetKind
+    metric: str | None = None
+    sample_rate: int | None = Field(default=None, gt=0)
+    channels: Literal["first", "last", "none"] | None = None
+    categorical: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> OwnData:
+        """Settings belong to the input that they describe, and a waveform needs its rate."""
+        if self.input == "waveform" and self.sample_rate is None:
+            raise ValueError("input waveform needs sample_rate, in Hz")
+        for key, owner in (("sample_rate", "waveform"), ("channels", "grid"), ("categorical", "table")):
+            if getattr(self, key) and self.input != owner:
+                raise ValueError(f"{key} belongs to input {owner}; input is {self.input}")
+        if self.target == "field" and self.input not in ("sequence", "grid"):
+            raise ValueError(f"target field needs input sequence or grid; input is {self.input}")
+        return self
+
+
+def own_task(own: OwnData) -> TaskSpec:
+    """The task of your own data. Reads the inputs where their form must be known: channels, categories.
+
+    Raises:
+        InputError: the file or a key is missing, the channel axis cannot be told, or the metric is of another target.
+    """
+    metric = METRICS.get(own.metric or DEFAULT_METRIC[own.target])
+    if metric.target != own.target:
+        fitting = ", ".join(m.name for m in METRICS if m.target == own.target)
+        raise InputError(f"metric {metric.name} is for target {metric.target}, not {own.target}; there are: {fitting}")
+    path = Path(own.data).expanduser()
+    looked_at = "x_" if own.input == "table" else "x_train"  # the least that tells the form
+    encoding = _encoding(own, read_npz(path, REQUIRED, prefix=looked_at))
+    content = {"task": own.model_dump(exclude={"data"}), "version": 1, "encoding": encoding}
+    return TaskSpec(
+        name=own.name,
+        title=f"own data, {own.input} to {own.target}: {path.name}",
+        input=encoding.input,
+        target=own.target,
+        metric=metric.name,
+        provenance=Provenance(source=path.name, licence="not stated"),
+        encoding=encoding,
+        load=lambda: _load(read_npz(path, REQUIRED), own.target, encoding),
+        fingerprint=lambda: digest({**content, "file": file_digest(path)}),
+        missing=lambda: None if path.is_file() else f"there is no file {path}",
+    )
+
+
+def _encoding(own: OwnData, arrays: dict[str, np.ndarray]) -> Encoding:
+    makers = {
+        "sequence": lambda: SequenceEncoding(),
+        "grid": lambda: GridEncoding(channels=own.channels or infer_channels(arrays["x_train"].shape)),
+        "dna": lambda: DnaEncoding(),
+        "waveform": lambda: WaveformEncoding(sample_rate=own.sample_rate or 0),
+        "table": lambda: TableEncoding(cardinalities=_cardinalities(own.categorical, arrays)),
+    }
+    return makers[own.input]()
+
+
+def infer_channels(shape: Sequence[int]) -> Literal["first", "last", "none"]:
+    """Where the channel axis of images of that shape is.
+
+    Raises:
+        InputError: it cannot be told from the shape.
+    """
+    few = (1, 3, 4)
+    if len(shape) == 3:
+        return "none"
+    if len(shape) == 4 and (shape[3] in few) != (shape[1] in few):
+        return "last" if shape[3] in few else "first"
+    raise InputError(
+        f"x_train has shape {tuple(shape)}; a grid is (n, H, W), (n, C, H, W) or (n, H, W, C), and which axis has the "
+        "channels cannot be told; set channels: first, last or none"
+    )
+
+
+def _cardinalities(categorical: Sequence[int], arrays: dict[str, np.ndarray]) -> tuple[int, ...]:
+    """Number of categories of each column over the inputs of all splits; targets are not looked at."""
+    tables = {name: x for name, x in arrays.items() if name.startswith("x_")}
+    columns = {x.shape[1] if x.ndim == 2 else -1 for x in tables.values()}
+    if len(columns) != 1 or -1 in columns:
+        shapes = ", ".join(f"{name} {x.shape}" for name, x in tables.items())
+        raise InputError(f"a table is (n, F) with the same columns in every split; got {shapes}")
+    width = columns.pop()
+    if wrong := [c for c in categorical if not 0 <= c < width]:
+        raise InputError(f"categorical names column {wrong[0]}; the table has columns 0..{width - 1}")
+    counts = [0] * width
+    for column in categorical:
+        values = np.concatenate([x[:, column] for x in tables.values()])
+        if values.dtype.kind not in "iuf" or not ((values >= 0) & (values == np.round(values))).all():
+            raise InputError(f"column {column} is categorical and must hold codes 0..k-1; number its categories from 0")
+        counts[column] = int(values.max()) + 1 if values.size else 1
+    return tuple(counts)
+
+
+def _load(arrays: dict[str, np.ndarray], target: TargetKind, encoding: Encoding) -> Splits:
+    sides = {key[2:]: f"{'y' if key[0] == 'x' else 'x'}_{key[2:]}" for key in arrays if key[:2] in ("x_", "y_")}
+    names = [name for name in sides if name in ("train", "val", "test") or name.startswith(SHIFT)]
+    report([f"{sides[name]} is missing, its other half is there" for name in names if sides[name] not in arrays])
+    parts = {name: Raw(arrays[f"x_{name}"], arrays[f"y_{name}"], arrays.get(f"length_{name}")) for name in names}
+    check_lengths({name: (part.x, part.y) for name, part in parts.items()})
+    note = "validation: as given"
+    if "val" not in parts:
+        parts, note = _with_validation(parts, target)
+    used = {f"{array}_{name}" for name in names for array in ("x", "y", "length")}
+    unused = sorted(set(arrays) - used)
+    notes = [note, *([f"arrays of the file that are not used: {', '.join(unused)}"] if unused else [])]
+    return assemble(parts, encoding=encoding, target=target, notes=notes)
+
+
+def _with_validation(parts: dict[str, Raw], target: TargetKind) -> tuple[dict[str, Raw], str]:
+    """Takes validation from train; where labels are no integers yet, without balancing: the checks report them."""
+    train = parts["train"]
+    labels = as_targets(train.y, target)
+    whole = target == "classes" and labels.ndim == 1 and labels.dtype.kind == "i"
+    labels = labels if whole else np.zeros(len(train.y), int)
+    val = hold_out(labels, groups=same_rows(train.x))
+    if not val.any():
+        raise InputError(
+            f"x_train has {len(train.x)} rows, too few different ones to take validation from; give x_val and y_val"
+        )
+    note = "validation: a fixed random 12 % of train" + (", of each class" if whole else "") + "; equal inputs together"
+    return {**parts, "train": train.subset(~val), "val": train.subset(val)}, note

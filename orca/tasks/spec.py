@@ -1,0 +1,38 @@
+"""What the pipeline must know of a task; everything else of it stays in its own file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orca.tasks.encodings import Encoding
+from orca.types import InputKind, Provenance, Splits, TargetKind
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task: where its data is, how it is encoded and what is measured.
+
+    Attributes:
+        name: name in configs and results.
+        title: one line for lists.
+        input: kind of the input after encoding.
+        target: kind of the target.
+        metric: name of the metric that decides.
+        provenance: source, licence, citation.
+        encoding: how raw arrays of this task become model inputs, also at prediction time.
+        load: reads or generates the data and returns checked splits; raises InputError where it cannot.
+        fingerprint: sha256 that changes whenever ``load`` would return something else.
+        missing: None where the data is here, else a sentence on how to get it.
+    """
+
+    name: str
+    title: str
+    input: InputKind
+    target: TargetKind
+    metric: str
+    provenance: Provenance
+    encoding: Encoding
+    load: Callable[[], Splits]
+    fingerprint: Callable[[], str]
+    missing: Callable[[], str | None] = lambda: None

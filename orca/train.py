@@ -1,0 +1,247 @@
+"""The one training loop: AdamW over layer groups, warm-up and decay, selection by validation, resumable by epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from orca.batches import answers, autocast, to_batch
+from orca.checkpoint import Checkpoint, load_tensors, save_tensors
+from orca.methods import Method, apply_method
+from orca.metrics import Metric
+from orca.model import AdaptedModel
+from orca.runtime import generator, rng, seed_everything
+from orca.types import Examples, TargetKind
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: says at which step and what to change."""
+
+
+class FinetuneConfig(BaseModel):
+    """The third stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field(default="full", description="What trains: a name from `orca methods`.")
+    epochs: int = Field(default=10, ge=1, description="Passes over the training set.")
+    batch_size: int = Field(default=32, ge=1, description="Samples per optimiser step.")
+    accumulate: int = Field(default=1, ge=1, description="Micro-batches that a step is computed in, to save memory.")
+    lr: float = Field(default=1e-4, gt=0, description="Peak learning rate of the body's blocks.")
+    embedder_lr: float = Field(default=1e-3, gt=0, description="Peak learning rate of the input embedder.")
+    head_lr: float = Field(default=1e-3, gt=0, description="Peak learning rate of the output predictor.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay of matrices; vectors get none.")
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of all steps in which the rates rise linearly from zero."
+    )
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient of one step.")
+    patience: int = Field(default=5, ge=1, description="Epochs without a better validation before training stops.")
+    epoch_samples: int | None = Field(
+        default=None, ge=1, description="Samples per epoch; unset takes the whole training set."
+    )
+    balanced: bool = Field(default=False, description="Draw classes equally often (classes only).")
+    validation_samples: int | None = Field(
+        default=None, ge=2, description="Cap on the validation samples used each epoch."
+    )
+
+
+@dataclass
+class FitState:
+    """What the loop has reached; goes into the checkpoint as JSON."""
+
+    epoch: int = 0
+    best_epoch: int = -1
+    best_value: float = math.nan
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What came out: the model holds the best weights by validation."""
+
+    best_epoch: int
+    best_value: float
+    history: list[dict[str, float]]
+    trained: int
+    total: int
+
+
+def loss_of(output: Tensor, target: Tensor, kind: TargetKind, scale: Tensor | None = None) -> Tensor:
+    """The training loss, a mean over samples.
+
+    Classes: cross-entropy. Multi-label: binary cross-entropy. Scalars: squared error in units of the training set's
+    standard deviation. Fields: relative L2 error, the norm over all channels and cells (Li et al. 2021, arXiv
+    2010.08895).
+    """
+    output = output.float()
+    if kind == "classes":
+        return F.cross_entropy(output, target)
+    if kind == "multilabel":
+        return F.binary_cross_entropy_with_logits(output, target.float())
+    if kind == "scalar":
+        return ((output - target) / (1.0 if scale is None else scale)).square().mean()
+    error, norm = (output - target).flatten(1).norm(dim=1), target.flatten(1).norm(dim=1)
+    return (error / norm.clamp(min=1e-12)).mean()
+
+
+def rate_factor(step: int, total: int, warmup: float) -> float:
+    """Linear warm-up over the first share of steps, then cosine decay to zero at the last."""
+    rising = max(1, round(total * warmup)) if warmup > 0 else 0
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+def make_optimizer(chosen: dict[str, list[nn.Parameter]], config: FinetuneConfig) -> torch.optim.AdamW:
+    """AdamW with the rate of each layer group; weight decay for matrices only."""
+    rates = {"embedder": config.embedder_lr, "head": config.head_lr}
+    groups = []
+    for name, parameters in chosen.items():
+        rate = rates.get(name, config.lr)
+        for decays in (True, False):
+            part = [p for p in parameters if (p.ndim > 1) == decays]
+            if part:
+                decay = config.weight_decay if decays else 0.0
+                groups.append({"params": part, "lr": rate, "peak": rate, "weight_decay": decay})
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def epoch_order(data: Examples, config: FinetuneConfig, draw: torch.Generator) -> np.ndarray:
+    """The order of one epoch: a permutation, or draws with equal class frequency."""
+    count = (
+        min(config.epoch_samples or len(data), len(data)) if not config.balanced else config.epoch_samples or len(data)
+    )
+    if not config.balanced:
+        return torch.randperm(len(data), generator=draw)[:count].numpy()
+    frequency = np.bincount(data.y)
+    weight = torch.from_numpy(1.0 / frequency[data.y])
+    return torch.multinomial(weight, count, replacement=True, generator=draw).numpy()
+
+
+class Fit:
+    """One training run of one model; :meth:`run` is the loop, everything before it is set-up.
+
+    Args:
+        model: the model, on its device.
+        method: what trains.
+        config: the stage's configuration.
+        metric: what validation is measured by.
+        seed: of the data order and dropout.
+        dtype: precision of autocast, None for float32.
+        work: folder for ``checkpoint/``.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self, model: AdaptedModel, method: Method, config: FinetuneConfig, *, metric: Metric, seed: int,
+        dtype: torch.dtype | None, work: Path,
+    ) -> None:  # fmt: skip
+        self.model, self.config, self.metric, self.dtype = model, config, metric, dtype
+        self.device = next(model.parameters()).device
+        self.parameters = apply_method(model.layer_groups(), method)
+        self.optimizer = make_optimizer(self.parameters, config)
+        self.draw = generator("order", seed)
+        self.seed = seed
+        self.scale = getattr(model.predictor, "std", None) if model.layout.target == "scalar" else None
+        self.best_file = work / "checkpoint" / "best.safetensors"
+        self.state = FitState()
+        self.checkpoint = Checkpoint(
+            work / "checkpoint" / "state.safetensors", model, self.optimizer, self.state, order=self.draw
+        )
+
+    def run(self, train: Examples, val: Examples, *, progress: Progress) -> FitReport:
+        """Trains to the end, from the checkpoint if there is one.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        config, state = self.config, self.state
+        seed_everything(self.seed)
+        self.checkpoint.restore()
+        if config.validation_samples and config.validation_samples < len(val):
+            val = val.subset(rng("validation", 0).permutation(len(val))[: config.validation_samples])
+        started = time.perf_counter()
+        first = state.epoch
+        while state.epoch < config.epochs and state.epoch - max(state.best_epoch, 0) <= config.patience:
+            begun = time.perf_counter()
+            loss = self._epoch(train, progress)
+            value = self.metric.fn(answers(self.model, val, device=self.device, dtype=self.dtype), val.y)
+            record = {"epoch": state.epoch + 1, "train_loss": loss, "val_metric": value}
+            record |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - begun}
+            self._keep(value, record)
+            done = state.epoch - first
+            left = (time.perf_counter() - started) / done * (config.epochs - state.epoch)
+            progress({"stage": "finetune", "epochs": config.epochs, "left": left, **record})
+        best, _ = load_tensors(self.best_file)
+        self.model.load_state_dict(best)
+        trained = sum(p.numel() for group in self.parameters.values() for p in group)
+        total = sum(p.numel() for p in self.model.parameters())
+        return FitReport(state.best_epoch + 1, state.best_value, state.history, trained, total)
+
+    def _epoch(self, train: Examples, progress: Progress) -> float:
+        """One pass; returns the mean loss per sample."""
+        config, total_loss, told = self.config, 0.0, time.perf_counter()
+        order = epoch_order(train, config, self.draw)
+        starts = range(0, len(order), config.batch_size)
+        steps = config.epochs * len(starts)
+        self.model.train()
+        for i, start in enumerate(starts):
+            step = self.state.epoch * len(starts) + i
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["peak"] * rate_factor(step, steps, config.warmup)
+            total_loss += self._step(train, order[start : start + config.batch_size])
+            if time.perf_counter() - told > 1:
+                told = time.perf_counter()
+                facts = {"stage": "finetune", "epoch": self.state.epoch + 1, "epochs": config.epochs}
+                progress(
+                    {
+                        **facts,
+                        "step": i + 1,
+                        "steps": len(starts),
+                        "train_loss": total_loss / (start + config.batch_size),
+                    }
+                )
+        return total_loss / len(order)
+
+    def _step(self, train: Examples, index: np.ndarray) -> float:
+        """One optimiser step; micro-batches are weighted by their share, so that accumulation changes nothing."""
+        summed = 0.0
+        for part in np.array_split(index, min(self.config.accumulate, len(index))):
+            x, y, length = to_batch(train, part, self.device)
+            with autocast(self.device, self.dtype):
+                output = self.model(x, length)
+            loss = loss_of(output, y, self.model.layout.target, self.scale)
+            (loss * (len(part) / len(index))).backward()
+            summed += loss.item() * len(part)
+        if not math.isfinite(summed):
+            raise TrainingError(
+                f"the training loss became {summed} in epoch {self.state.epoch + 1}; lower finetune.lr (now "
+                f"{self.config.lr:g}), finetune.embedder_lr ({self.config.embedder_lr:g}) or finetune.head_lr "
+                f"({self.config.head_lr:g})"
+            )
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(trained, self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return summed
+
+    def _keep(self, value: float, record: dict[str, float]) -> None:
+        """Counts the epoch, keeps the weights if they are the best so far, writes the checkpoint."""
+        state = self.state
+        if state.best_epoch < 0 or self.metric.better(value, state.best_value):
+            state.best_epoch, state.best_value = state.epoch, value
+            save_tensors(self.best_file, self.model.state_dict())
+        state.epoch += 1
+        state.history.append(record)
+        self.checkpoint.save()

@@ -1,0 +1,184 @@
+"""Squared Bures-Wasserstein distances between sets of Gaussians, all pairs at once.
+
+    W_2^2(N(m, A), N(n, B)) = |m - n|^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2
+
+(Dowson and Landau 1982; Peyre and Cuturi 2019, eq. 2.41.) Squared and not halved, in squared units of the features.
+
+A Gaussian is held by its mean and a factor F with F^T F = A. Then tr (A^1/2 B A^1/2)^1/2 is the nuclear norm of
+F_A F_B^T, whatever the factors. For a class of r samples in d dimensions the centred samples over sqrt(r) are such a
+factor, so the cross matrix is no larger than min(r, d) on each side, and rows of zeros (padding) change nothing.
+
+The derivative of the nuclear norm of M = U S V^T is U V^T, bounded; on vanishing singular values the least subgradient
+is taken. So gradients are finite where two Gaussians coincide, have no samples to spare, or are single points.
+"""
+
+# torch types once_differentiable loosely; it makes a second derivative, which would be wrong, an error.
+# pyright: reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from orca.transport.cost import Clouds, pairwise_cost
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Float64 where the device has it: the eigenvalues of a Gram matrix carry the squares of the singular values."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def _significant(squares: Tensor, matrix: Tensor) -> Tensor:
+    """Roots of the eigenvalues (..., r) of a Gram matrix, 0 where they are the rounding of a 0."""
+    values = squares.clamp(min=0).sqrt()
+    least = max(torch.finfo(matrix.dtype).eps * max(matrix.shape[-2:]), 1e-7)
+    return torch.where(values > least * values.amax(-1, keepdim=True), values, 0)
+
+
+class _NuclearNorm(Function):
+    """Sum of the singular values of each matrix of a batch (..., r, s), by the Gram matrix of its smaller side."""
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor) -> Tensor:
+        tall = matrix.shape[-2] > matrix.shape[-1]
+        wide = _wide(matrix.mT if tall else matrix)  # (..., r, s), r <= s
+        gram = torch.matmul(wide, wide.mT)
+        if not ctx.needs_input_grad[0]:
+            return _significant(torch.linalg.eigvalsh(gram), matrix).sum(-1).to(matrix.dtype)
+        squares, vectors = torch.linalg.eigh(gram)
+        values = _significant(squares, matrix)  # (..., r)
+        inverse = torch.where(values > 0, 1 / values, 0)
+        polar = torch.matmul((vectors * inverse[..., None, :]) @ vectors.mT, wide)  # U V^T
+        ctx.save_for_backward((polar.mT if tall else polar).to(matrix.dtype))
+        return values.sum(-1).to(matrix.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        return grads[0][..., None, None] * ctx.saved_tensors[0]
+
+
+class _SymmetricRoot(Function):
+    """S with S S = A for positive semi-definite A (..., d, d); the derivative solves S dS + dS S = dA."""
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor) -> Tensor:
+        squares, vectors = torch.linalg.eigh(_wide(matrix))
+        roots = squares.clamp(min=0).sqrt()
+        ctx.save_for_backward(roots, vectors)
+        return ((vectors * roots[..., None, :]) @ vectors.mT).to(matrix.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        roots, vectors = ctx.saved_tensors
+        total = roots[..., :, None] + roots[..., None, :]
+        inverse = torch.where(total > 1e-7 * total.amax((-2, -1), keepdim=True), 1 / total, 0)
+        inner = vectors.mT @ grads[0].to(vectors.dtype) @ vectors
+        return (vectors @ (inner * inverse) @ vectors.mT).to(grads[0].dtype)
+
+
+def nuclear_norm(matrix: Tensor) -> Tensor:
+    """Sum of singular values of (..., r, s), differentiable with the least subgradient."""
+    return _NuclearNorm.apply(matrix)  # pyright: ignore[reportReturnType]
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """K Gaussians in d dimensions.
+
+    Attributes:
+        mean: (K, d).
+        factor: F with F^T F = covariance, (K, r, d).
+        spread: trace of each covariance, (K,).
+    """
+
+    mean: Tensor
+    factor: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of_moments(cls, mean: Tensor, cov: Tensor) -> Gaussians:
+        """From means (K, d) and covariances (K, d, d), symmetric and positive semi-definite."""
+        root: Tensor = _SymmetricRoot.apply(cov)  # pyright: ignore[reportAssignmentType]
+        return cls(mean, root, torch.diagonal(cov, dim1=-2, dim2=-1).sum(-1))
+
+    @classmethod
+    def of_clouds(cls, clouds: Clouds) -> Gaussians:
+        """The Gaussian of each class: its mean and covariance over the class size (not size - 1).
+
+        A class of one sample has covariance 0. A class larger than the dimension is turned into the span of its samples
+        by an orthonormal basis held constant, which changes neither the nuclear norm nor its derivative.
+        """
+        mean = (clouds.weight[..., None] * clouds.x).sum(1)  # (K, d)
+        factor = clouds.weight.sqrt()[..., None] * (clouds.x - mean[:, None])  # (K, r, d)
+        spread = factor.square().sum((1, 2))
+        if factor.shape[1] > factor.shape[2]:
+            factor = torch.linalg.qr(factor.detach()).Q.mT @ factor  # (K, d, d)
+        return cls(mean, factor, spread)
+
+
+def pair_blocks(table: Tensor, sizes: tuple[int, int], *, upper: bool = False) -> Tensor:
+    """Cuts a (K r, L s) array over samples into its (K L, r, s) blocks over pairs of classes.
+
+    Args:
+        table: the array.
+        sizes: (r, s), samples per class on each side.
+        upper: only the K (K - 1) / 2 pairs k < l, in the order of ``torch.triu_indices``.
+
+    Returns:
+        (pairs, r, s).
+    """
+    r, s = sizes
+    blocks = table.reshape(table.shape[0] // r, r, table.shape[1] // s, s).transpose(1, 2)  # (K, L, r, s)
+    if not upper:
+        return blocks.reshape(-1, r, s)
+    k, other = torch.triu_indices(len(blocks), len(blocks), 1, device=table.device)
+    return blocks[k, other]
+
+
+def from_upper(values: Tensor, classes: int) -> Tensor:
+    """The symmetric (K, K) table with zero diagonal whose pairs k < l have these values (K (K - 1) / 2,)."""
+    k, other = torch.triu_indices(classes, classes, 1, device=values.device)
+    table = values.new_zeros(classes, classes).index_put((k, other), values)
+    return table + table.mT
+
+
+def _full(p: Gaussians, q: Gaussians, *, upper: bool) -> Tensor:
+    d = p.mean.shape[-1]
+    table = p.factor.reshape(-1, d) @ q.factor.reshape(-1, d).mT
+    norms = nuclear_norm(pair_blocks(table, (p.factor.shape[1], q.factor.shape[1]), upper=upper))
+    if upper:
+        spread = torch.diag(p.spread)  # the diagonal cancels: tr A + tr A - 2 tr A
+        return p.spread[:, None] + p.spread - 2 * from_upper(norms, len(p.mean)) - 2 * spread
+    return p.spread[:, None] + q.spread - 2 * norms.reshape(len(p.mean), len(q.mean))
+
+
+def _diagonal(p: Gaussians, q: Gaussians, *, upper: bool) -> Tensor:
+    p_sd, q_sd = (torch.linalg.vector_norm(g.factor, dim=1) for g in (p, q))  # (K, d); derivative 0 at 0
+    return pairwise_cost(p_sd, q_sd)
+
+
+COVARIANCES = {"full": _full, "diagonal": _diagonal}
+
+
+def bures_wasserstein(p: Gaussians, q: Gaussians | None = None, *, covariance: str = "full") -> Tensor:
+    """Squared Bures-Wasserstein distances of all pairs.
+
+    Args:
+        p: K Gaussians.
+        q: L Gaussians, or None for p with itself: then half the pairs are computed and the diagonal is exactly 0.
+        covariance: ``full``, or ``diagonal``, which leaves out the correlations between dimensions.
+
+    Returns:
+        (K, L), of at least 0, in squared units of the features; differentiable in both sets.
+    """
+    other = p if q is None else q
+    table = pairwise_cost(p.mean, other.mean) + COVARIANCES[covariance](p, other, upper=q is None)
+    if q is None:
+        table = table * (1 - torch.eye(len(table), dtype=table.dtype, device=table.device))
+    return table.clamp(min=0)

@@ -1,0 +1,99 @@
+"""The choices of a dataset distance, checked as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from orca.transport.divergence import Stopping
+from orca.transport.gaussian import COVARIANCES
+from orca.transport.labels import LABEL_DISTANCES, LabelOptions
+from orca.types import InputError
+
+
+@dataclass(frozen=True)
+class OTDDOptions:
+    """What is compared and how it is solved.
+
+    Attributes:
+        label_distance: ``gaussian``, ``exact`` (Sinkhorn divergence between class clouds), ``means`` or ``none``.
+        covariance: of ``gaussian``: ``full`` or ``diagonal``.
+        reg: eps of the outer problem, absolute, unit of the cost.
+        label_reg: eps of ``exact``; None is ``reg``.
+        p: power of the distances, 2 or 1. With 1, ``gaussian`` is the root of the squared Bures-Wasserstein distance.
+        debias: subtract the self terms.
+        lambda_x: weight of the features.
+        lambda_y: weight of the labels.
+        label_gradient: whether the gradient also flows through the label distances; False holds them constant.
+        class_cap: most samples of a class that its label distance sees, evenly spaced; None takes all.
+        tolerance: largest L1 marginal error.
+        max_iterations: most updates at the final eps.
+    """
+
+    label_distance: str = "gaussian"
+    covariance: str = "full"
+    reg: float = 0.1
+    label_reg: float | None = None
+    p: int = 2
+    debias: bool = True
+    lambda_x: float = 1.0
+    lambda_y: float = 1.0
+    label_gradient: bool = True
+    class_cap: int | None = None
+    tolerance: float = 1e-3
+    max_iterations: int = 500
+
+    def __post_init__(self) -> None:
+        """Raises one InputError that lists all faults."""
+        LABEL_DISTANCES.get(self.label_distance)
+        rules = (
+            (
+                self.covariance in COVARIANCES,
+                f"covariance: expected {' or '.join(COVARIANCES)}, got {self.covariance!r}",
+            ),
+            (self.reg > 0, f"reg: expected a positive number, got {self.reg}"),
+            (
+                self.label_reg is None or self.label_reg > 0,
+                f"label_reg: expected None or positive, got {self.label_reg}",
+            ),
+            (self.p in (1, 2), f"p: expected 1 or 2, got {self.p}"),
+            (self.lambda_x >= 0, f"lambda_x: expected at least 0, got {self.lambda_x}"),
+            (self.lambda_y >= 0, f"lambda_y: expected at least 0, got {self.lambda_y}"),
+            (
+                self.class_cap is None or self.class_cap >= 1,
+                f"class_cap: expected None or 1 and up, got {self.class_cap}",
+            ),
+            (self.tolerance > 0, f"tolerance: expected a positive number, got {self.tolerance}"),
+            (self.max_iterations > 0, f"max_iterations: expected a positive number, got {self.max_iterations}"),
+        )
+        faults = [text for kept, text in rules if not kept]
+        if faults:
+            raise InputError("otdd: " + "; ".join(faults))
+
+    @property
+    def labels(self) -> LabelOptions:
+        """What the label distance sees of these."""
+        reg = self.reg if self.label_reg is None else self.label_reg
+        return LabelOptions(self.p, self.covariance, reg, self.tolerance, self.max_iterations)
+
+    @property
+    def stopping(self) -> Stopping:
+        """Stopping rule of the outer solver."""
+        return {"tolerance": self.tolerance, "max_iterations": self.max_iterations}
+
+
+class OTDDChanges(TypedDict, total=False):
+    """The fields of ``OTDDOptions`` as keywords."""
+
+    label_distance: str
+    covariance: str
+    reg: float
+    label_reg: float | None
+    p: int
+    debias: bool
+    lambda_x: float
+    lambda_y: float
+    label_gradient: bool
+    class_cap: int | None
+    tolerance: float
+    max_iterations: int

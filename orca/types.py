@@ -1,0 +1,113 @@
+"""The plain values that travel between the rooms of the core. All are frozen and hold no behaviour of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+InputKind = Literal["sequence", "grid", "table"]
+TargetKind = Literal["classes", "multilabel", "scalar", "field"]
+
+
+class InputError(ValueError):
+    """Bad input of the user: says what was expected, what came and how to mend it. The command line exits with 2."""
+
+
+@dataclass(frozen=True)
+class LabeledSet:
+    """Features with integer labels, the object that a dataset distance compares.
+
+    Attributes:
+        x: features, (n, d), floating point.
+        y: labels, (n,), int64 in 0..K-1.
+        names: the K names of the labels, or empty.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 2 or self.y.ndim != 1 or len(self.x) != len(self.y):
+            raise InputError(
+                f"a labelled set needs x (n, d) and y (n,) of one length; got {tuple(self.x.shape)}, "
+                f"{tuple(self.y.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and targets of one split, ready for a model.
+
+    Attributes:
+        x: inputs, float32: ``sequence`` (n, C, L), ``grid`` (n, C, H, W), ``table`` (n, F) with categories as codes.
+        y: targets: ``classes`` (n,) int64, ``multilabel`` (n, K) in {0, 1}, ``scalar`` (n, K), ``field`` (n, C, *S).
+        length: valid positions of each sequence, (n,) int64, or None where all are full. The rest of x is zero.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    length: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def subset(self, index: np.ndarray) -> Examples:
+        """The examples at ``index``, in that order."""
+        return Examples(self.x[index], self.y[index], None if self.length is None else self.length[index])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a model must know of a task's arrays to be built: numbers only, so it can be stored as JSON.
+
+    Attributes:
+        input: kind of the input.
+        target: kind of the target.
+        input_shape: (C, L), (C, H, W) or (F,), the largest of all splits used for training.
+        target_shape: (K,) for classes, multi-label and scalars, (C, *S) for fields.
+        cardinalities: for tables, the number of categories of each column, 0 for a numeric one.
+        classes: names of the classes or of the target columns.
+    """
+
+    input: InputKind
+    target: TargetKind
+    input_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    cardinalities: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where data comes from and under which terms."""
+
+    source: str
+    licence: str
+    citation: str = ""
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A task's data. ``test`` and ``shift`` are for the evaluate stage alone.
+
+    Attributes:
+        train: what models and baselines are fitted on.
+        val: what selection uses; never part of test.
+        test: opened once, at the end.
+        shift: named out-of-distribution sets, opened with test.
+        layout: shapes and kinds.
+        notes: what was done to the data that a reader of the numbers must know.
+    """
+
+    train: Examples
+    val: Examples
+    test: Examples
+    layout: Layout
+    shift: Mapping[str, Examples] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,38 @@
+"""Keeps the tests away from the user's own files and from the network. Prefect and Hugging Face read these variables
+when they are imported, and pytest imports this file before any test module.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+from hypothesis import settings
+
+SCRATCH = tempfile.mkdtemp(prefix="orca-tests-")
+# Registered before Prefect's own exit handlers, so it runs after them: a temporary server writes until it is stopped.
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+
+# A server or profile that the user has configured must not see the runs of the tests.
+for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
+    os.environ.pop(name, None)
+
+os.environ.update(
+    ORCA_STORE=os.path.join(SCRATCH, "store"),
+    ORCA_CACHE=os.path.join(SCRATCH, "cache"),
+    PREFECT_HOME=os.path.join(SCRATCH, "prefect"),
+    # The first start migrates a database: 8 s on a quiet machine, more than the default 20 s on a busy one.
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    # A temporary server says at exit that it stops, when pytest has closed the stream that the message goes to.
+    PREFECT_LOGGING_LEVEL="WARNING",
+    DO_NOT_TRACK="1",
+    HF_HUB_OFFLINE="1",
+    MPLBACKEND="Agg",
+)
+
+# The same examples each time, and no time limit for one: shared machines stall.
+settings.register_profile("orca", deadline=None, derandomize=True, database=None)
+settings.load_profile("orca")

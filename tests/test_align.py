@@ -1,0 +1,145 @@
+"""Alignment: it lowers the distance, keeps what validation prefers, stops, resumes, and labels what has no labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from orca import align as align_module
+from orca.align import Align, AlignConfig, pseudo_labels
+from orca.discrepancies import DISCREPANCIES
+from orca.types import LabeledSet
+from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
+
+
+def quiet(facts: dict[str, Any]) -> None:
+    pass
+
+
+def source(width: int = 16, classes: int = 4, each: int = 20) -> LabeledSet:
+    draw = torch.Generator().manual_seed(0)
+    centres = 2 * torch.randn(classes, width, generator=draw)
+    y = torch.arange(classes).repeat_interleave(each)
+    return LabeledSet(centres[y] + 0.3 * torch.randn(len(y), width, generator=draw), y)
+
+
+def aligned(work: Path, target: str = "classes", *, progress=quiet, **settings):  # noqa: ANN202
+    model = tiny_adapted(target)
+    config = AlignConfig(**{"epochs": 12, "samples_per_class": 8, "probe_every": 4, "probe_samples": 24, **settings})
+    loop = Align(model, source(), config, seed=1, dtype=None, work=work)
+    state = loop.run(tiny_examples(target, 60), tiny_examples(target, 30, seed=1), progress=progress)
+    return model, state
+
+
+@pytest.mark.parametrize("features", ["token", "mean"])
+@pytest.mark.parametrize("objective", DISCREPANCIES.names())
+def test_every_discrepancy_is_lowered(objective: str, features: str, tmp_path) -> None:
+    _, state = aligned(tmp_path, objective=objective, features=features, lr=3e-2, epochs=25, min_improvement=0.0)
+    values = [record["objective"] for record in state.history]
+    assert len(values) == 25
+    assert np.mean(values[-5:]) < 0.9 * np.mean(values[:5])
+
+
+@pytest.mark.parametrize("target", list(LAYOUTS))
+def test_it_runs_on_every_kind_of_target_and_leaves_encoder_and_predictor_alone(target: str, tmp_path) -> None:
+    fresh = tiny_adapted(target)
+    model, state = aligned(tmp_path, target, epochs=3)
+    assert np.isfinite([record["objective"] for record in state.history]).all()
+    for name in ("encoder", "predictor"):
+        before, after = getattr(fresh, name).state_dict(), getattr(model, name).state_dict()
+        assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("probes", "kept"), [([0.5, 0.6, 0.7, 0.5], 0), ([0.5, 0.4, 0.3, 0.45], 8), ([0.5, 0.9, 0.9, 0.1], 12)]
+)
+def test_the_embedder_that_the_probe_prefers_is_kept(
+    probes: list[float], kept: int, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    answers = iter(probes)
+
+    def scripted(model, *args: Any, **kwargs: Any) -> float:  # noqa: ANN001
+        seen.append({k: v.clone() for k, v in model.embedder.state_dict().items()})
+        return next(answers)
+
+    monkeypatch.setattr(align_module, "probe", scripted)
+    model, state = aligned(tmp_path, lr=1e-2)
+    assert (state.best_epoch, state.first_probe, state.best_probe) == (kept, probes[0], min(probes))
+    wanted = seen[probes.index(min(probes))]
+    assert all(torch.equal(value, wanted[key]) for key, value in model.embedder.state_dict().items())
+
+
+def test_it_stops_when_the_distance_no_longer_falls(tmp_path) -> None:
+    _, state = aligned(tmp_path, epochs=80, lr=1e-9, min_improvement=0.05)
+    assert state.stopped
+    assert 20 <= state.epoch < 80
+
+
+class Stopped(Exception):  # noqa: N818
+    pass
+
+
+def test_a_stopped_alignment_goes_on_and_ends_bit_for_bit_the_same(tmp_path) -> None:
+    def die(facts: dict[str, Any]) -> None:
+        if facts["epoch"] == 5:
+            raise Stopped
+
+    whole, one = aligned(tmp_path / "whole", lr=1e-2)
+    with pytest.raises(Stopped):
+        aligned(tmp_path / "again", lr=1e-2, progress=die)
+    torch.manual_seed(99)
+    resumed, two = aligned(tmp_path / "again", lr=1e-2)
+    assert [r["objective"] for r in one.history] == [r["objective"] for r in two.history]
+    assert all(torch.equal(v, resumed.embedder.state_dict()[k]) for k, v in whole.embedder.state_dict().items())
+
+
+def test_a_step_shows_each_class_equally_often(tmp_path) -> None:
+    loop = Align(
+        tiny_adapted(), source(), AlignConfig(samples_per_class=10, max_samples=24), seed=0,
+        dtype=None, work=tmp_path,
+    )  # fmt: skip
+    labels = np.array([0] * 500 + [1] * 20 + [2] * 3)
+    assert np.bincount(labels[loop._sample(labels)]).tolist() == [8, 8, 3]
+
+
+def test_token_features_are_valid_tokens_and_mean_features_their_mean(tmp_path) -> None:
+    tokens = torch.arange(24.0).reshape(2, 6, 2)
+    mask = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
+    for kind in ("token", "mean"):
+        loop = Align(
+            tiny_adapted(), source(), AlignConfig(features=kind), seed=0, dtype=None,
+            work=tmp_path,
+        )  # fmt: skip
+        got = [loop._features(tokens, mask) for _ in range(40)]
+        if kind == "mean":
+            torch.testing.assert_close(got[0], torch.tensor([[5.0, 6.0], [13.0, 14.0]]))
+        else:
+            assert {tuple(g[1].tolist()) for g in got} == {(12.0, 13.0), (14.0, 15.0)}
+
+
+def test_true_classes_are_their_own_labels() -> None:
+    y = np.array([2, 0, 1, 1])
+    assert pseudo_labels(y, "classes", classes=10, seed=0).tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 12, 12)])
+def test_pseudo_labels_find_clusters_and_follow_the_seed(shape: tuple[int, ...]) -> None:
+    draw = np.random.default_rng(0)
+    centres = 10 * draw.normal(size=(4, *shape))
+    truth = np.arange(2100) % 4  # more rows than a block
+    y = (centres[truth] + 0.1 * draw.normal(size=(2100, *shape))).astype(np.float32)
+    labels = pseudo_labels(y, "field" if len(shape) > 1 else "scalar", classes=4, seed=3)
+    assert len({(a, b) for a, b in zip(truth, labels, strict=True)}) == 4
+    assert sorted(set(labels)) == [0, 1, 2, 3]
+    assert np.array_equal(labels, pseudo_labels(y, "field", classes=4, seed=3))
+
+
+def test_pseudo_labels_of_few_distinct_targets_have_no_empty_class() -> None:
+    y = np.array([[0, 1], [1, 0], [1, 1], [0, 1]] * 20)
+    labels = pseudo_labels(y, "multilabel", classes=10, seed=0)
+    assert sorted(set(labels)) == [0, 1, 2]
