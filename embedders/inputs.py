@@ -102,6 +102,9 @@ class InputEmbedder(nn.Module):
         grid: token grid for an input of the layout's shape.
     """
 
+    gain: Tensor
+    shift: Tensor
+
     def __init__(self, law: EmbeddingLaw, grid: tuple[int, ...]) -> None:
         super().__init__()
         self.tail = LawTail(law, grid)
@@ -132,6 +135,9 @@ class InputEmbedder(nn.Module):
 
 class Standardize(nn.Module):
     """(x - mean) / std per channel, with constants in buffers."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: Tensor, std: Tensor, axes: int) -> None:
         super().__init__()
@@ -231,6 +237,12 @@ class TableEmbedder(InputEmbedder):
         edges: bin edges of the numeric columns, (F_numeric, n_bins + 1), increasing.
         cardinalities: number of categories of each column, 0 for a numeric one, (F,).
     """
+
+    edges: Tensor
+    numeric: Tensor
+    categorical: Tensor
+    last: Tensor
+    starts: Tensor
 
     def __init__(self, law: EmbeddingLaw, edges: Tensor, cardinalities: tuple[int, ...]) -> None:
         super().__init__(law, (len(cardinalities),))

@@ -27,6 +27,9 @@ class PooledLinear(nn.Module):
         std: scale of the targets, (K,), one for logits.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, width: int, outputs: int, *, mean: Tensor | None = None, std: Tensor | None = None) -> None:
         super().__init__()
         self.linear = nn.Linear(width, outputs)
@@ -53,6 +56,9 @@ class FieldDecoder(nn.Module):
         std: standard deviation of each channel, (C,).
         hidden: channels between the convolutions.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, width: int, channels: int, *, patch: int, axes: int, mean: Tensor, std: Tensor, hidden: int = 48

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, runtime, tags, task
+from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 
 from orca import run
 from orca.config import RunConfig
@@ -67,7 +68,7 @@ def report_task(made: Plan, store: Store, stages: list[StageRef], flow_run: str 
 
 
 def _flow_run_name() -> str:
-    given = runtime.flow_run.parameters
+    given = flow_run.parameters
     config: RunConfig = given["config"]
     return f"{config.task_name}-{config.body.name.split('/')[-1]}-{config.finetune.method}-s{config.seed}"
 
@@ -95,4 +96,4 @@ def adapt_flow(
         aligned = align_task(made, place, embedded, progress)
         tuned = finetune_task(made, place, embedded, aligned, progress)
         scored = evaluate_task(made, place, tuned, progress)
-        return report_task(made, place, [embedded, aligned, tuned, scored], str(runtime.flow_run.id or "") or None)
+        return report_task(made, place, [embedded, aligned, tuned, scored], flow_run.id)

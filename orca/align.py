@@ -52,7 +52,7 @@ class AlignConfig(DiscrepancyConfig):
     min_improvement: float = Field(
         default=1e-3, ge=0, description="Stop when ten steps lower the distance by a smaller share."
     )
-    probe_every: int = Field(default=20, ge=1, description="Steps between probes of the embedder on validation data.")
+    probe_every: int = Field(default=10, ge=1, description="Steps between probes of the embedder on validation data.")
     probe_samples: int = Field(default=512, ge=8, description="Training and validation samples of a probe, each.")
 
 
@@ -93,7 +93,8 @@ def pseudo_labels(y: np.ndarray, kind: TargetKind, *, classes: int, seed: int) -
     blocks = [y[i : i + 1024].reshape(-1, width).astype(np.float64) @ projection for i in range(0, len(y), 1024)]
     rows = np.concatenate(blocks)
     rows = (rows - rows.mean(0)) / (rows.std() + 1e-12)
-    model = MiniBatchKMeans(min(classes, len(np.unique(rows, axis=0))), random_state=seed, n_init=3, batch_size=1024)
+    count = min(classes, len(np.unique(rows, axis=0)))
+    model = MiniBatchKMeans(count, random_state=seed, n_init="auto", batch_size=1024)
     return np.unique(model.fit_predict(rows), return_inverse=True)[1].astype(np.int64)
 
 
@@ -115,8 +116,7 @@ class Align:
     ) -> None:  # fmt: skip
         self.model, self.config, self.seed, self.dtype = model, config, seed, dtype
         self.device = next(model.parameters()).device
-        moved = LabeledSet(source.x.to(self.device), source.y.to(self.device), source.names)
-        self.objective: Objective = DISCREPANCIES.get(config.objective).prepare(moved, config)
+        self.source = LabeledSet(source.x.to(self.device), source.y.to(self.device), source.names)
         self.optimizer = torch.optim.Adam(model.embedder.parameters(), lr=config.lr)
         self.draw = generator("align", seed)
         self.best_file = work / "checkpoint" / "best.safetensors"
@@ -129,6 +129,8 @@ class Align:
         """Aligns to the end, from the checkpoint if there is one; the model then holds the kept embedder."""
         config, state = self.config, self.state
         labels = pseudo_labels(train.y, self.model.layout.target, classes=config.pseudo_labels, seed=self.seed)
+        frequencies = torch.from_numpy(np.bincount(labels) / len(labels))
+        objective = DISCREPANCIES.get(config.objective).prepare(self.source, config, frequencies)
         choose = rng("probe", self.seed)
         small = [part.subset(choose.permutation(len(part))[: config.probe_samples]) for part in (train, val)]
         if not self.checkpoint.restore():
@@ -138,7 +140,7 @@ class Align:
         started, first = time.perf_counter(), state.epoch
         while state.epoch < config.epochs and not state.stopped:
             begun = time.perf_counter()
-            value = self._step(train, labels)
+            value = self._step(objective, train, labels)
             state.epoch += 1
             state.stopped = self._settled(value)
             record: dict[str, Any] = {"epoch": state.epoch, "objective": value, "probe": None}
@@ -153,13 +155,13 @@ class Align:
         self.model.embedder.load_state_dict(best)
         return state
 
-    def _step(self, train: Examples, labels: np.ndarray) -> float:
+    def _step(self, objective: Objective, train: Examples, labels: np.ndarray) -> float:
         """One step of the optimiser over samples of every class; returns the discrepancy."""
         index = self._sample(labels)
         x, _, length = to_batch(train, index, self.device)
         self.model.embedder.train()
         tokens = self.model.embedder(x, length)
-        value = self.objective(self._features(tokens.x, tokens.mask), torch.from_numpy(labels[index]).to(self.device))
+        value = objective(self._features(tokens.x, tokens.mask), torch.from_numpy(labels[index]).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         self.optimizer.step()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +25,16 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """Target features (m, d) and labels (m,) int64 to a scalar, differentiable in the features."""
 
 
+class Prepare(Protocol):
+    """See :class:`Discrepancy`."""
+
+    def __call__(
+        self, source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None, /
+    ) -> Objective:
+        """The objective towards this source."""
+        ...
+
+
 class DiscrepancyConfig(BaseModel):
     """Settings of the discrepancies; those of transport are read by ``otdd`` and ``otdd-classwise`` alone."""
 
@@ -36,7 +46,7 @@ class DiscrepancyConfig(BaseModel):
     covariance: Literal["full", "diagonal"] = Field(default="full", description="of the label distance gaussian")
     reg: float = Field(default=0.05, gt=0, description="entropic regularisation, in the unit that reg_unit names")
     reg_unit: Literal["source", "absolute"] = Field(
-        "source",
+        default="source",
         description="source: times the mean squared distance of two source samples; absolute: squared features",
     )
     debias: bool = Field(default=True, description="subtract the self terms")
@@ -67,12 +77,13 @@ class Discrepancy:
     Attributes:
         name: how it is chosen.
         summary: one line on what it is.
-        prepare: source and settings to the objective; all source terms are computed here.
+        prepare: source, settings and the target's class frequencies (K_t,) or None to the objective; all source terms
+            are computed here.
     """
 
     name: str
     summary: str
-    prepare: Callable[[LabeledSet, DiscrepancyConfig], Objective]
+    prepare: Prepare
 
 
 DISCREPANCIES: Registry[Discrepancy] = Registry("discrepancy")
@@ -88,21 +99,30 @@ def _mean_cost(x: Tensor) -> float:
     return spread
 
 
-def _prepare_otdd(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+def _prepare_otdd(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
     statistics = SourceStatistics.of(source, config.options(source))
     labels = statistics.labels[statistics.y]
     return lambda x, y: otdd(statistics.x, labels, x, y, source=statistics).value
 
 
-def _prepare_classwise(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+def _prepare_classwise(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
     statistics = SourceStatistics.of(source, config.options(source))
-    return lambda x, y: otdd_classwise(statistics, x, y).value
+
+    def value(x: Tensor, y: Tensor) -> Tensor:
+        """The sum over classes, weighted by how frequent they are in the data, not in this sample of it."""
+        weights = None
+        if frequencies is not None:
+            share = frequencies.to(x)[torch.unique(y)]
+            weights = share / share.sum()
+        return otdd_classwise(statistics, x, y, weights=weights).value
+
+    return value
 
 
 def _features(summary: Callable[[Tensor], Callable[[Tensor], Tensor]]) -> Callable[..., Objective]:
     """A discrepancy that looks at features alone, from a function of the source's (n, d) to one of the target's."""
 
-    def prepare(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+    def prepare(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
         xs, _ = checked(source.x, source.y, "source")
         compare = summary(xs.detach())
 
@@ -130,7 +150,7 @@ def _means(xs: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: (x.mean(0) - source).square().sum()
 
 
-def _prepare_mmd(source: LabeledSet, config: DiscrepancyConfig) -> Objective:
+def _prepare_mmd(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
     """Bandwidths are the source's mean squared distance times 2**k, k about 0, so that its own term is constant."""
     width = _mean_cost(source.x)
     rates = [1 / (width * 2.0 ** (k - config.kernels // 2)) for k in range(config.kernels)]

@@ -98,7 +98,7 @@ class Encoder(nn.Module):
         rows = torch.arange(tokens.shape[1], device=tokens.device)[None]
         turns = {kind: self.rotary(tokens, rows, kind) for kind in set(self.config.layer_types)}  # type: ignore[misc]
         for block in self.blocks:
-            kind = block.attention_type
+            kind = str(block.attention_type)
             tokens = block(tokens, attention_mask=masks[kind], position_embeddings=turns[kind])
         return tokens if self.norm is None else self.norm(tokens)
 
