@@ -19,7 +19,7 @@ from orca.discrepancies import DISCREPANCIES
 from orca.methods import METHODS, Method
 from orca.metrics import METRICS
 from orca.model import EmbedConfig
-from orca.sources import SOURCES, SourceConfig
+from orca.sources import SourceConfig
 from orca.tasks import TASKS, OwnData
 from orca.train import FinetuneConfig
 from orca.types import InputError
@@ -145,7 +145,8 @@ def check_config(raw: Mapping[str, Any], *, origin: str = "the configuration") -
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        faults += [_fault(fault) for fault in error.errors()]
+        other = "OwnData" if isinstance(raw.get("task"), str) else "str"  # the branch of `task` that was not meant
+        faults += [_fault(fault) for fault in error.errors() if other not in str(fault["loc"][1:2])]
     faults += _wrong_names(config.model_dump() if config else raw)
     if faults or config is None:
         lines = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
@@ -155,7 +156,7 @@ def check_config(raw: Mapping[str, Any], *, origin: str = "the configuration") -
 
 def _fault(fault: Any) -> str:
     """One pydantic fault in words, with its path."""
-    where = [str(part) for part in fault["loc"] if part not in ("str", "OwnData")]
+    where = [str(part) for part in fault["loc"] if part != "str" and "OwnData" not in str(part)]
     path = ".".join(where)
     if fault["type"] == "extra_forbidden":
         known = _known_keys(where[:-1])
@@ -165,6 +166,8 @@ def _fault(fault: Any) -> str:
         )
     if fault["type"] == "missing":
         return f"{path}: this key is needed"
+    if fault["type"] == "value_error":  # a validator of ours, which says it all
+        return f"{path}: {fault['ctx']['error']}"
     return f"{path}: {fault['msg'][0].lower()}{fault['msg'][1:]}; got {fault['input']!r}"
 
 
@@ -185,7 +188,7 @@ def _wrong_names(raw: Mapping[str, Any]) -> list[str]:
     def check(path: str, value: Any, known: Iterable[str]) -> None:
         names = list(known)
         if isinstance(value, str) and value not in names:
-            near = difflib.get_close_matches(value, names, n=1)
+            near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
             faults.append(f"{path}: there is no '{value}'; {hint}")
 
@@ -197,7 +200,6 @@ def _wrong_names(raw: Mapping[str, Any]) -> list[str]:
     body = raw.get("body") if isinstance(raw.get("body"), str) else part("body").get("name")
     if isinstance(body, str) and not Path(body).is_dir():
         check("body", body, BODIES.names())
-    check("source.name", part("source").get("name"), SOURCES.names())
     check("align.objective", part("align").get("objective"), ["none", *DISCREPANCIES.names()])
     check("finetune.method", part("finetune").get("method"), METHODS.names())
     check("metric", raw.get("metric"), METRICS.names())

@@ -1,0 +1,258 @@
+"""Whole runs on tiny data and a tiny body: what is reused, redone, repaired and resumed; what is refused before work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+import orca
+from orca import plan as plan_module
+from orca.plan import plan
+from orca.run import adapt
+from orca.types import InputError, Splits
+from tests.tiny import save_tiny_body
+
+
+def write_data(path: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Two classes of short signals that can be told apart, with a shift set."""
+    draw = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {}
+    for name, count in (("train", 40), ("val", 16), ("test", 20), ("shift_loud", 10)):
+        y = np.arange(count) % 2
+        arrays[f"x_{name}"] = (draw.normal(size=(count, 1, 12)) + 2 * y[:, None, None]).astype(np.float32)
+        arrays[f"y_{name}"] = y
+    arrays["x_shift_loud"] = 3 * arrays["x_shift_loud"]
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_body(tmp_path_factory.mktemp("body"))
+
+
+def settings(folder: Path, body: Path, **changes: Any) -> dict[str, Any]:
+    data = folder / "data.npz"
+    if not data.is_file():
+        write_data(data)
+    base: dict[str, Any] = {
+        "task": {"name": "tiny", "data": str(data), "input": "sequence", "target": "classes"},
+        "body": str(body),
+        "source": {"n": 80},
+        "embed": {"tokens": 6},
+        "align": {"epochs": 4, "samples_per_class": 8, "probe_every": 2, "probe_samples": 16},
+        "finetune": {"epochs": 3, "batch_size": 8, "lr": 1e-3},
+        "device": "cpu",
+    }
+    for key, value in changes.items():
+        base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return base
+
+
+def cached(result: orca.RunResult) -> dict[str, bool]:
+    return {stage["name"]: stage["cached"] for stage in result.record["stages"]}
+
+
+def test_a_run_leaves_a_folder_that_tells_all(tmp_path, body) -> None:
+    result = adapt(settings(tmp_path, body), store=tmp_path / "store")
+    record = json.loads((result.path / "run.json").read_text())
+    assert record == result.record
+    assert result.path.parent == tmp_path / "store" / "runs"
+    assert record["run"].startswith("tiny-full-s0-")
+    assert [s["name"] for s in record["stages"]] == ["embed", "align", "finetune", "evaluate"]
+    assert record["metric"]["name"] == "error"
+    assert record["metric"]["n"] == 20
+    low, high = record["metric"]["ci95"]
+    assert low <= record["metric"]["value"] <= high
+    assert set(record["shift"]) == {"loud"}
+    assert set(record["baselines"]) == {"majority", "linear", "nearest"}
+    assert record["parameters"]["trained"] == record["parameters"]["total"] > 0
+    assert {p.name for p in result.path.iterdir()} == {
+        "run.json", "config.yaml", "metrics.json", "history.jsonl", "predictions.npz", "layout.json", "report.html",
+        "model",
+    }  # fmt: skip
+    assert yaml.safe_load((result.path / "config.yaml").read_text())["finetune"]["batch_size"] == 8
+    history = [json.loads(line) for line in (result.path / "history.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in history if r["stage"] == "finetune"] == [1, 2, 3]
+    assert [r["epoch"] for r in history if r["stage"] == "align" and "epoch" in r] == [1, 2, 3, 4]
+
+
+def test_the_reported_numbers_are_those_of_the_saved_model(tmp_path, body) -> None:
+    result = adapt(settings(tmp_path, body), store=tmp_path / "store")
+    data = np.load(tmp_path / "data.npz")
+    model = orca.load(result.path)
+    assert result.record["metric"]["value"] == pytest.approx(np.mean(model.predict(data["x_test"]) != data["y_test"]))
+    loud = np.mean(model.predict(data["x_shift_loud"]) != data["y_shift_loud"])
+    assert result.record["shift"]["loud"] == pytest.approx(loud)
+    val = np.mean(model.predict(data["x_val"]) != data["y_val"])
+    assert result.record["validation"]["value"] == pytest.approx(val)
+
+
+def test_what_has_been_done_is_not_done_again(tmp_path, body) -> None:
+    store = tmp_path / "store"
+    first = adapt(settings(tmp_path, body), store=store)
+    second = adapt(settings(tmp_path, body), store=store)
+    assert second.unchanged
+    assert second.record["metric"] == first.record["metric"]
+    tuned = adapt(settings(tmp_path, body, finetune={"lr": 2e-3}), store=store)
+    assert cached(tuned) == {"embed": True, "align": True, "finetune": False, "evaluate": False}
+    aligned = adapt(settings(tmp_path, body, align={"lr": 2e-3}), store=store)
+    assert cached(aligned) == {"embed": True, "align": False, "finetune": False, "evaluate": False}
+    assert len(list((store / "stages" / "source").iterdir())) == 1
+    assert len(list((store / "stages" / "baselines").iterdir())) == 1
+    seeded = adapt(settings(tmp_path, body), store=store, seed=1)
+    assert not any(cached(seeded).values())
+
+
+def test_other_data_is_another_key_and_a_copy_of_the_data_is_not(tmp_path, body) -> None:
+    store = tmp_path / "store"
+    adapt(settings(tmp_path, body), store=store)
+    copy = tmp_path / "copy.npz"
+    copy.write_bytes((tmp_path / "data.npz").read_bytes())
+    assert adapt(settings(tmp_path, body, task={"data": str(copy)}), store=store).unchanged
+    write_data(tmp_path / "data.npz", seed=1)
+    assert not any(cached(adapt(settings(tmp_path, body), store=store)).values())
+
+
+def test_the_same_run_in_another_store_is_the_same_bit_for_bit(tmp_path, body) -> None:
+    one, two = (adapt(settings(tmp_path, body), store=tmp_path / name) for name in "ab")
+    assert (one.path / "model" / "model.safetensors").read_bytes() == (
+        two.path / "model" / "model.safetensors"
+    ).read_bytes()
+    assert one.record["metric"] == two.record["metric"]
+
+
+@pytest.mark.parametrize("stage", ["embed", "finetune"])
+def test_fresh_does_a_stage_again_and_nothing_that_gives_the_same(stage: str, tmp_path, body) -> None:
+    adapt(settings(tmp_path, body), store=tmp_path / "store")
+    again = adapt(settings(tmp_path, body), store=tmp_path / "store", fresh=(stage,))
+    assert cached(again) == {name: name != stage for name in ("embed", "align", "finetune", "evaluate")}
+
+
+def test_a_damaged_stage_is_set_aside_and_rebuilt(tmp_path, body) -> None:
+    store = tmp_path / "store"
+    first = adapt(settings(tmp_path, body), store=store)
+    weights = next((store / "stages" / "finetune").glob("*/model/model.safetensors"))
+    whole = weights.read_bytes()
+    weights.unlink()  # the run's own folder has a link to the same file
+    weights.write_bytes(whole[:-1] + b"\0")
+    second = adapt(settings(tmp_path, body), store=store)
+    assert cached(second) == {"embed": True, "align": True, "finetune": False, "evaluate": True}
+    assert next((store / "stages" / "finetune").glob("*/model/model.safetensors")).read_bytes() == whole
+    assert list((store / "damaged").iterdir())
+    assert second.record["metric"] == first.record["metric"]
+
+
+@pytest.mark.parametrize("method", ["layernorm", "head", "scratch"])
+def test_methods_share_what_they_can(method: str, tmp_path, body) -> None:
+    adapt(settings(tmp_path, body), store=tmp_path / "store")
+    other = adapt(settings(tmp_path, body, finetune={"method": method}), store=tmp_path / "store")
+    shared = method != "scratch"
+    assert cached(other) == {"embed": shared, "align": shared, "finetune": False, "evaluate": False}
+    assert other.record["align"] == ("otdd" if shared else "none")
+    counts = other.record["parameters"]
+    assert (counts["trained"] == counts["total"]) == (method == "scratch")
+
+
+def test_the_test_set_is_opened_by_evaluate_alone(tmp_path, body, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything before the last stage gives the same without a test set."""
+    config = orca.config.check_config(settings(tmp_path, body))  # type: ignore[attr-defined]
+    made, store = plan(config), orca.store.Store(tmp_path / "store")  # type: ignore[attr-defined]
+    whole = made.data()
+    none = whole.test.subset(np.array([], dtype=int))
+    hidden = Splits(whole.train, whole.val, none, whole.layout, {}, whole.notes)
+    monkeypatch.setitem(plan_module._data, made.data_key, hidden)
+    from orca import run
+
+    embedded = run.embed(made, store)
+    tuned = run.finetune(made, store, embedded, run.align(made, store, embedded))
+    assert (tuned.path / "model" / "model.safetensors").is_file()
+
+
+CHILD = """
+import json, sys
+from orca.run import adapt
+def progress(facts):
+    print(json.dumps({k: facts.get(k) for k in ("stage", "epoch", "val_metric")}), flush=True)
+    if [facts["stage"], facts.get("epoch")] == json.loads(sys.argv[3]) and "seconds" in facts:
+        import time; time.sleep(60)
+adapt(json.loads(sys.argv[1]), store=sys.argv[2], progress=progress)
+"""
+
+
+def start(config: dict[str, Any], store: Path, *stop: Any) -> subprocess.Popen[str]:
+    """A run in a process of its own, which waits to be killed behind the stage and epoch ``stop``."""
+    command = [sys.executable, "-c", CHILD, json.dumps(config), str(store), json.dumps(stop)]
+    root = str(Path(__file__).resolve().parents[1])
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})
+
+
+@pytest.mark.parametrize(("stage", "epoch"), [("align", 2), ("finetune", 2)])
+def test_a_killed_run_goes_on_and_ends_bit_for_bit_as_one_left_alone(stage: str, epoch: int, tmp_path, body) -> None:
+    config = settings(tmp_path, body)
+    alone = adapt(config, store=tmp_path / "alone")
+    with start(config, tmp_path / "killed", stage, epoch) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            facts = json.loads(line)
+            if (facts["stage"], facts["epoch"]) == (stage, epoch):
+                break
+        else:
+            pytest.fail("the child ended before it could be killed")
+        child.send_signal(signal.SIGKILL)
+    resumed: list[tuple[str, Any]] = []
+    again = adapt(
+        config, store=tmp_path / "killed", progress=lambda facts: resumed.append((facts["stage"], facts.get("epoch")))
+    )
+    assert (stage, epoch) not in resumed  # it went on behind the checkpoint
+    assert (stage, epoch + 1) in resumed
+    wanted, got = (load_file(r.path / "model" / "model.safetensors") for r in (alone, again))
+    assert all(np.array_equal(value, got[key]) for key, value in wanted.items())
+    assert again.record["metric"] == alone.record["metric"]
+    assert again.record["validation"] == alone.record["validation"]
+
+
+def test_two_runs_of_one_key_do_not_fight(tmp_path, body) -> None:
+    config, store = settings(tmp_path, body), tmp_path / "store"
+    children = [start(config, store) for _ in range(2)]
+    for child in children:
+        child.communicate(timeout=120)
+    assert [child.returncode for child in children] == [0, 0]
+    assert len(list((store / "stages" / "finetune").iterdir())) == 1
+    assert len(list((store / "runs").iterdir())) == 1
+
+
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, body) -> None:
+    faults = {
+        r"no stage 'tune' to do again": {"fresh": ("tune",)},
+        r"there is no file .*absent.npz": {"task": {"data": str(tmp_path / "absent.npz")}},
+        r"metric 'rmse' is for targets of kind 'scalar'|metric rmse is for target scalar": {"metric": "rmse"},
+        r"embed.patch is 50, but the inputs .* have an axis of 12": {"embed": {"patch": 50}},
+        r"there is no metric 'recall'|metric: there is no 'recall'": {"metric": "recall"},
+    }
+    for message, change in faults.items():
+        fresh = change.pop("fresh", ())
+        with pytest.raises(InputError, match=message):
+            adapt(settings(tmp_path, body, **change), store=tmp_path / "store", fresh=fresh)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="body: there is no 'no-such-body'"):
+        adapt({**settings(tmp_path, body), "body": "no-such-body"}, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_balanced_draws_need_classes(tmp_path, body) -> None:
+    sizes = {"train": 40, "val": 16, "test": 20, "shift_loud": 10}
+    y = {f"y_{name}": np.arange(n, dtype=np.float32)[:, None] for name, n in sizes.items()}
+    write_data(tmp_path / "data.npz", **y)
+    config = settings(tmp_path, body, task={"target": "scalar"}, finetune={"balanced": True})
+    with pytest.raises(InputError, match="draws classes equally often, but the target is a scalar"):
+        adapt(config, store=tmp_path / "store")
