@@ -229,7 +229,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """What a number was measured on: cpu, cores (those this process may use), gpu (name or None), platform."""
+    """What a number was measured on: cpu, cores (those this process may use), threads, gpu or None, platform."""
     import torch
 
     facts = Path("/proc/cpuinfo")
@@ -238,7 +238,7 @@ def machine() -> dict[str, Any]:
     cpu = next(named, "") or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": cpu, "cores": cores, "gpu": gpu, "platform": platform.platform()}
+    return {"cpu": cpu, "cores": cores, "threads": torch.get_num_threads(), "gpu": gpu, "platform": platform.platform()}
 
 
 @functools.cache

@@ -206,7 +206,7 @@ def test_versions_and_machine_are_small_and_fit_json():
     versions, machine = runtime.versions(), runtime.machine()
     assert versions["torch"] == torch.__version__
     assert versions["numpy"] == np.__version__
-    assert set(machine) == {"cpu", "cores", "gpu", "platform"}
+    assert set(machine) == {"cpu", "cores", "threads", "gpu", "platform"}
     assert machine["cpu"]
     assert machine["cores"] >= 1
     assert len(json.dumps([versions, machine])) < 2000
