@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import sys
-from collections.abc import Iterator
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from flows.terminal import exit_codes, log_to_stderr
+
 app = typer.Typer(
     name="orca", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Adapt a transformer that was pretrained on language to data that is not language.",
 )  # fmt: skip
 
-StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of stages and runs [ORCA_STORE, ./runs].")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of it; see orca runs.")]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="FOLDER", help="Where stages and runs are [ORCA_STORE, or ./runs].")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Turns bad input into a message and exit code 2, failed training into exit code 1."""
-    from orca.types import InputError
-
-    try:
-        yield
-    except InputError as fault:
-        typer.echo(f"orca: {fault}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _store(path: Path | None) -> Any:
@@ -39,54 +30,79 @@ def _store(path: Path | None) -> Any:
     return Store(path or default_root())
 
 
-def _prefect_defaults() -> None:
-    """Quiet and local, unless the user's own settings say otherwise. Must come before Prefect is imported."""
-    defaults = {
-        "PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
-        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-    }  # fmt: skip
-    for name, value in defaults.items():
+def _read(path: Path) -> Any:
+    """The content of a JSON file of a run."""
+    from orca.runtime import read_json
+    from orca.types import InputError
+
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as fault:
+        raise InputError(f"{path} is damaged ({fault}); run its configuration again, which writes it anew") from fault
+
+
+def _prepare_prefect() -> Any:
+    """Local and private unless the environment says otherwise; the temporary server, where none is named in it.
+
+    Must come before Prefect is imported.
+    """
+    from flows.server import TemporaryServer
+
+    private = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    for name, value in {**private, "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json"}.items():
         os.environ.setdefault(name, value)
+    return None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
 
 
 @app.command()
 def run(  # noqa: PLR0913 - each argument is an option of the command
     config: Annotated[
-        str, typer.Argument(help="A configuration: the name of one that ships with Orca, or a YAML file.")
+        str, typer.Argument(metavar="CONFIG", help="The name of a configuration that comes with Orca, or a YAML file.")
     ],
-    settings: Annotated[list[str] | None, typer.Option("-s", "--set", help="key=value, like finetune.lr=1e-4.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the configuration's seed.")] = None,
-    fresh: Annotated[list[str] | None, typer.Option(help="A stage to do again, or all.")] = None,
-    online: Annotated[
-        bool, typer.Option("--online", help="Allow the model hub for weights that are not here.")
-    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Such as finetune.lr=1e-4; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Replaces the configuration's seed.")] = None,
+    fresh: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Do again: embed, align, finetune, evaluate or all; repeatable."),
+    ] = None,
+    online: Annotated[bool, typer.Option("--online", help="Allow the hub for weights that are not here.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Adapt: one run through embed, align, finetune and evaluate, as a Prefect flow."""
+    """Adapt a body to a task, through all stages, as a Prefect flow."""
     from flows.terminal import ProgressLine, print_json, summary
 
-    with _errors():
+    with exit_codes("stopped; the same command goes on from the last checkpoint"):
+        line = ProgressLine()
+        line({"stage": "starting"})
+        server = _prepare_prefect()  # comes up while the core is imported and the input is checked
         from orca.config import load_config
         from orca.plan import plan
-        from orca.run import RunResult
+        from orca.types import InputError
 
+        place, again = _store(store), tuple(fresh or ())
         checked = load_config(config, overrides=settings or (), seed=seed)
-        place = _store(store)
-        plan(checked, online=online, fresh=tuple(fresh or ()))  # bad input ends here, before a flow is started
-        _prefect_defaults()
-        from flows.adapt import adapt_flow
+        plan(checked, online=online, fresh=again)  # bad input ends here, before a flow is started
+        try:
+            place.root.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise InputError(
+                f"the store {place.root} cannot be made: {fault.strerror}; choose another --store"
+            ) from fault
+        from flows.adapt import launch
 
-        line = ProgressLine(quiet=as_json)
-        result: RunResult = adapt_flow(checked, str(place.root), online, tuple(fresh or ()), line)
-        line.end()
+        result = launch(checked, store=place.root, online=online, fresh=again, watcher=line, server=server)
+    record = result.record
     if as_json:
-        print_json({key: value for key, value in result.record.items() if key not in ("versions", "machine", "notes")})
+        print_json({key: value for key, value in record.items() if key not in ("versions", "machine", "notes")})
         return
-    typer.echo(summary(result.record))
+    typer.echo(summary(record))
     if result.unchanged:
-        typer.echo("  nothing to do: every stage was there already (--fresh STAGE does one again)")
-    typer.echo(f"\nnext: orca show {result.record['run']}   orca report {result.record['run']}   orca tasks")
+        typer.echo("\nnothing was to be done: every stage was there already (--fresh STAGE does one again)")
+    where = "" if store is None else f" --store {shlex.quote(str(store))}"
+    typer.echo(f"\nnext: orca show {record['run']}{where}   orca runs{where}   orca tasks")
 
 
 @app.command()
@@ -94,13 +110,13 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List what was run, newest first."""
     from flows.terminal import number, print_json, table
 
-    with _errors():
+    with exit_codes():
         entries = _store(store).list_runs()
     if as_json:
         print_json(entries)
         return
     if not entries:
-        typer.echo(f"no runs in {_store(store).runs_dir}; make one with: orca run demo")
+        typer.echo(f"no runs in {_store(store).runs_dir}; make one with: orca run demo", err=True)
         return
     rows = []
     for entry in entries:
@@ -113,27 +129,24 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(run: str, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show one run: its result beside the baselines, stages and settings."""
-    from flows.terminal import print_json, summary
-    from orca.runtime import read_json
+def show(run: RunArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show a run: result, baselines, stages, settings."""
+    from flows.terminal import origin, print_json, summary
 
-    with _errors():
+    with exit_codes():
         path = _store(store).run_path(run)
-        record = read_json(path / "run.json")
-    if as_json:
-        print_json({**record, "metrics": read_json(path / "metrics.json")})
-        return
-    typer.echo(summary(record))
-    typer.echo(f"  made        {record['created']}, commit {record['commit'] or 'unknown'}, on {record['machine']}")
-    typer.echo("  settings")
-    typer.echo("".join(f"    {line}\n" for line in (path / "config.yaml").read_text().splitlines()), nl=False)
+        record = {**_read(path / "run.json"), "path": str(path)}  # where it lies now
+        if as_json:
+            print_json({**record, "metrics": _read(path / "metrics.json")})
+            return
+    typer.echo(f"{summary(record)}\n{origin(record)}\n  settings")
+    typer.echo("\n".join(f"    {line}" for line in (path / "config.yaml").read_text(encoding="utf-8").splitlines()))
 
 
 @app.command()
-def report(run: str, store: StoreOption = None) -> None:
-    """Write a run's report anew and print its path: one HTML page that holds everything."""
-    with _errors():
+def report(run: RunArgument, store: StoreOption = None) -> None:
+    """Write a run's HTML report anew and print its path."""
+    with exit_codes():
         from orca.report import write_report
 
         typer.echo(str(write_report(_store(store).run_path(run)).absolute()))
@@ -141,13 +154,19 @@ def report(run: str, store: StoreOption = None) -> None:
 
 @app.command()
 def predict(
-    run: Annotated[str, typer.Argument(help="A run's name, or a folder that holds an adapted model.")],
-    input: Annotated[Path, typer.Argument(help="An .npz file with x, and length for sequences of different lengths.")],
-    output: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or a folder that holds an adapted model.")],
+    input: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="An .npz file with x, in the form of the task's data.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .npz file to write.")],
     store: StoreOption = None,
 ) -> None:
-    """Use an adapted model: read raw inputs, write its predictions."""
-    with _errors():
+    """Predict with a run's model: raw inputs in, an .npz out.
+
+    INPUT holds x, in the form of the task's raw data, and length (n,) where sequences differ in length. OUTPUT gets
+    prediction, and probability where the task has classes.
+    """
+    with exit_codes():
         from orca.model import load
         from orca.predict import predict_file
 
@@ -163,58 +182,57 @@ def _listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    typer.echo(table([[str(v) for v in row.values()] for row in rows], list(rows[0])))
+    shown = {True: "yes", False: "no"}
+    cells = [[shown[v] if isinstance(v, bool) else str(v) for v in row.values()] for row in rows]
+    typer.echo(table(cells, list(rows[0])))
 
 
 @app.command()
 def tasks(as_json: JsonOption = False) -> None:
     """List the tasks, and whether their data is here."""
-    with _errors():
+    with exit_codes():
         from orca.tasks import TASKS
 
         rows = [
-            {"task": t.name, "kind": f"{t.input} to {t.target}", "metric": t.metric, "here": "no" if t.missing() else
-            "yes",
+            {"task": t.name, "kind": f"{t.input} to {t.target}", "metric": t.metric, "here": t.missing() is None,
              "title": t.title}
             for t in TASKS
         ]  # fmt: skip
-        absent = {reason for t in TASKS if (reason := t.missing())}
     _listing(rows, as_json=as_json)
-    if absent and not as_json:
-        typer.echo("\n" + "\n".join(sorted(absent)[:1]), err=True)
+    if not as_json and not all(row["here"] for row in rows):
+        typer.echo("\nORCA_DATA names the folder with NAME.npz of the tasks that are not here", err=True)
 
 
 @app.command()
 def bodies(as_json: JsonOption = False) -> None:
     """List the pretrained bodies, and whether their weights are here."""
-    with _errors():
+    with exit_codes():
         from orca.bodies import BODIES, body_is_here
 
         rows = [
-            {"body": b.name, "here": "yes" if body_is_here(b) else "no", "licence": b.licence, "hub": b.hub_id,
-             "summary": b.summary}
+            {"body": b.name, "here": body_is_here(b), "licence": b.licence, "hub": b.hub_id, "summary": b.summary}
             for b in BODIES
-        ]  # fmt: skip
+        ]
     _listing(rows, as_json=as_json)
 
 
 @app.command()
 def methods(as_json: JsonOption = False) -> None:
     """List the ways to finetune."""
-    from orca.methods import METHODS
-
+    with exit_codes():
+        from orca.methods import METHODS
     _listing([{"method": m.name, "trains": m.summary, "source": m.source} for m in METHODS], as_json=as_json)
 
 
 @app.command()
 def sources(as_json: JsonOption = False) -> None:
     """List the labelled language data that alignment can aim at."""
-    from orca.sources import SOURCES
-
+    with exit_codes():
+        from orca.sources import SOURCES
     _listing([{"source": s.name, "licence": s.licence, "title": s.title} for s in SOURCES], as_json=as_json)
 
 
 def main() -> None:
     """The entry point."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     app()

@@ -2,12 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
+import os
+import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+CLEAR = "\r\033[K"  # empties the line that the cursor is on
+STOPPED = 130  # the exit code of a command that Ctrl-C ended
+# Faults of stages come to the command as exceptions, and Prefect's own account of them would be a second one; its
+# workers tell at the end that they are not yet done.
+UNHEARD = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker")
+
+
+@contextlib.contextmanager
+def exit_codes(on_stop: str = "stopped") -> Iterator[None]:
+    """Turns bad input into a message and exit code 2, training that cannot go on into 1, Ctrl-C into 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        leave(on_stop, STOPPED)
+    except PermissionError as fault:
+        leave(f"no permission for {fault.filename}; choose another place", 2)
+    except ValueError as fault:
+        from orca.types import InputError
+
+        if not isinstance(fault, InputError):
+            raise
+        leave(str(fault), 2)
+    except RuntimeError as fault:
+        from orca.train import TrainingError
+
+        if not isinstance(fault, TrainingError):
+            raise
+        leave(str(fault), 1)
+
+
+def leave(message: str, code: int) -> None:
+    """Ends the command with a message on standard error."""
+    print(f"{start_of_line()}orca: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def start_of_line() -> str:
+    """What brings the cursor to an empty line of a terminal."""
+    return CLEAR if sys.stderr.isatty() else ""
+
+
+def log_to_stderr() -> None:
+    """Warnings go to standard error in one line each; who sets ``PREFECT_LOGGING_LEVEL`` gets all of that level."""
+    level = os.environ.get("PREFECT_LOGGING_LEVEL")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level.upper() if level else logging.WARNING)
+    handler.setFormatter(logging.Formatter(f"{start_of_line()}%(name)s: %(message)s"))
+    if not level:
+        handler.addFilter(lambda record: not record.name.startswith(UNHEARD))
+    logging.getLogger().addHandler(handler)
 
 
 def number(value: float | None) -> str:
@@ -17,10 +72,8 @@ def number(value: float | None) -> str:
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Aligned columns under a header."""
-    widths = [max(len(str(row[i])) for row in (header, *rows)) for i in range(len(header))]
-    lines = [
-        "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)
-    ]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -32,71 +85,98 @@ def print_json(value: Any) -> None:
 
 
 class ProgressLine:
-    """One line on standard error that is written over; nothing at all where that is no terminal."""
+    """A line on standard error that is written over, and one that stays for each finished stage.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.active = sys.stderr.isatty() and not quiet
-        self.stage = ""
-        self.since = time.perf_counter()
+    Without a terminal it tells of retries alone.
+    """
 
-    def __call__(self, facts: dict[str, Any]) -> None:
-        """Shows the newest facts of a stage; a new stage begins a new line."""
-        if not self.active:
-            return
-        if facts["stage"] != self.stage:
-            self.end()
-            self.stage, self.since = facts["stage"], time.perf_counter()
-        sys.stderr.write("\r\033[K" + progress_text(facts))
+    def __init__(self) -> None:
+        self.active = sys.stderr.isatty()
+        self.facts: dict[str, Any] = {}
+        self.until: float | None = None  # when the stage will be done, on the clock of time.monotonic
+
+    def __call__(self, facts: Mapping[str, Any]) -> None:
+        """Shows the newest facts of a stage."""
+        if "retry" in facts:
+            print(
+                f"{start_of_line()}orca: {facts['stage']} failed, trying once more: {facts['retry']}", file=sys.stderr
+            )
+        elif self.active and "done" in facts:
+            self._write(f"{facts['stage']:<9} {'reused' if facts['cached'] else format(facts['done'], '.1f') + ' s'}\n")
+        elif self.active:
+            self._write(progress_text(self._merged(facts)))
+
+    def _merged(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The facts, with what an earlier call told of the same stage: last validation, time left."""
+        if facts["stage"] != self.facts.get("stage"):
+            self.facts, self.until = {}, None
+        if "left" in facts:
+            self.until = time.monotonic() + facts["left"]
+        left = {} if self.until is None else {"left": max(0.0, self.until - time.monotonic())}
+        earlier = {key: self.facts[key] for key in ("val_metric", "probe") if self.facts.get(key) is not None}
+        self.facts = {**earlier, **{key: value for key, value in facts.items() if value is not None}, **left}
+        return self.facts
+
+    def _write(self, text: str) -> None:
+        width = shutil.get_terminal_size().columns - 1  # a longer line would wrap, and could not be written over
+        sys.stderr.write(CLEAR + (text if text.endswith("\n") else text[:width]))
         sys.stderr.flush()
-
-    def end(self) -> None:
-        """Ends the line of the stage that was shown, with its seconds."""
-        if self.active and self.stage:
-            sys.stderr.write(f"\r\033[K{self.stage:<9} {time.perf_counter() - self.since:6.1f} s\n")
-            sys.stderr.flush()
-        self.stage = ""
 
 
 def progress_text(facts: Mapping[str, Any]) -> str:
     """One line from the facts of a stage: epoch, step, loss, validation, time left."""
     parts = [f"{facts['stage']:<9}"]
-    if "epoch" in facts:
-        parts.append(f"epoch {facts['epoch']}/{facts['epochs']}")
-    if "step" in facts:
-        parts.append(f"step {facts['step']}/{facts['steps']}")
-    for key, label in (
-        ("objective", "distance"),
-        ("train_loss", "loss"),
-        ("probe", "probe"),
-        ("val_metric", "validation"),
-    ):
-        if facts.get(key) is not None:
-            parts.append(f"{label} {number(facts[key])}")
+    parts += [f"{key} {facts[key]}/{facts[key + 's']}" for key in ("epoch", "step") if key in facts]
+    labels = {"objective": "distance", "train_loss": "loss", "probe": "probe", "val_metric": "validation"}
+    parts += [f"{label} {number(facts[key])}" for key, label in labels.items() if facts.get(key) is not None]
     if "left" in facts:
-        parts.append(f"{int(facts['left']) // 60}:{int(facts['left']) % 60:02d} left")
+        parts.append(f"{duration(facts['left'])} left")
     return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def summary(record: Mapping[str, Any]) -> str:
     """A run's result beside its baselines, its stages and where its report is."""
-    metric = record["metric"]
+    metric, validation = record["metric"], record["validation"]
     low, high = metric["ci95"]
     better = "higher" if metric["higher_is_better"] else "lower"
-    lines = [
-        f"{record['run']}: task {record['task']}, body {record['body']}, align {record['align']}, {record['method']}",
-        f"  test {metric['name']} ({better} is better), n = {metric['n']}",
-    ]
     named = {"this run": metric["value"], **record["baselines"]}
-    width = max(len(name) for name in (*named, *record["shift"])) + 6
-    interval = f"  [{number(low)}, {number(high)}] 95 %"
-    for name, value in named.items():
-        lines.append(f"    {name:<{width}} {number(value)}{interval if name == 'this run' else ''}")
-    lines += [f"    shift {name:<{width - 6}} {number(value)}" for name, value in record["shift"].items()]
+    named |= {f"shift {name}": value for name, value in record["shift"].items()}
+    width = max(len(name) for name in named)
+    lines = [f"    {name:<{width}}  {number(value)}" for name, value in named.items()]
+    lines[0] += f"  [{number(low)}, {number(high)}] 95 %"
     stages = ", ".join(
         f"{s['name']} {'reused' if s['cached'] else format(s['seconds'], '.1f') + ' s'}" for s in record["stages"]
     )
     counts = record["parameters"]
-    lines.append(f"  stages      {stages}")
-    lines.append(f"  parameters  {counts['trained']:,} of {counts['total']:,} trained")
-    lines.append(f"  report      {record['path']}/report.html")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"{record['run']}: task {record['task']}, body {record['body']}, align {record['align']}, "
+            f"method {record['method']}, seed {record['seed']}",
+            f"  test {metric['name']} ({better} is better), n = {metric['n']}",
+            *lines,
+            f"  validation  {number(validation['value'])} in epoch {validation['epoch']}, which was kept",
+            f"  stages      {stages}",
+            f"  parameters  {counts['trained']:,} of {counts['total']:,} trained",
+            f"  report      {record['path']}/report.html",
+        ]
+    )
+
+
+def origin(record: Mapping[str, Any]) -> str:
+    """When, where and with what a run was made."""
+    machine = record["machine"]
+    parts = [machine["cpu"], f"{machine['cores']} cores", machine["gpu"] or "no GPU", machine["platform"]]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    lines = [
+        f"  made        {record['created']}, commit {record['commit'] or 'unknown'}",
+        f"  machine     {', '.join(parts)}; peak memory {record['peak_memory_mb']:,.0f} MiB",
+        f"  versions    {versions}",
+        f"  body        {record['body_revision']}, sha256 {record['body_sha256']}",
+    ]
+    return "\n".join([*lines, *(f"  note        {note}" for note in record["notes"])])

@@ -1,4 +1,4 @@
-"""Whole runs on tiny data and a tiny body: what is reused, redone, repaired and resumed; what is refused before work."""
+"""Whole runs on tiny data and a tiny body: what is reused, redone, repaired, resumed; what is refused before work."""
 
 from __future__ import annotations
 

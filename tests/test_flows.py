@@ -1,0 +1,248 @@
+"""The flow of one run, under Prefect's own harness: names, tags, states, what is reused and what is retried."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    temporary_settings,
+)
+from prefect.testing.utilities import prefect_test_harness
+from typer.testing import CliRunner
+
+from flows import adapt
+from flows.cli import app
+from orca.config import RunConfig, check_config
+from orca.run import RunResult
+from orca.types import InputError
+from tests.test_run import settings
+from tests.tiny import save_tiny_body
+
+STAGES = ["embed", "align", "finetune", "evaluate", "report"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Prefect server with a database of its own; gives the folder where Prefect would keep results."""
+    folder = tmp_path_factory.mktemp("results")
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings(
+            {
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # the end of each flow would wait for it, up to a second
+                PREFECT_LOGGING_TO_API_ENABLED: False,
+                PREFECT_LOCAL_STORAGE_PATH: folder,  # the harness leaves it in the user's home
+            }
+        ),
+    ):
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def harness(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here is under the harness; the command starts no server, as one is named in the environment."""
+    monkeypatch.setenv("PREFECT_API_URL", "that of the harness")
+    monkeypatch.setattr(adapt.align_task, "retry_delay_seconds", 0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny body, tiny data and a configuration."""
+    folder = tmp_path_factory.mktemp("place")
+    text = yaml.safe_dump(settings(folder, save_tiny_body(folder / "tiny-body")))
+    (folder / "tiny.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(place: Path, results: Path) -> RunResult:
+    return adapt.launch(config_of(place), store=place / "store")
+
+
+def config_of(place: Path, **changes: Any) -> RunConfig:
+    return check_config({**yaml.safe_load((place / "tiny.yaml").read_text()), **changes})
+
+
+def flow_run_of(identity: str) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(identity)  # type: ignore[arg-type]
+
+
+def newest_flow_run(name: str) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+    return max(runs, key=lambda run: run.created)
+
+
+def task_runs_of(flow_run: FlowRun, names: list[str]) -> dict[str, TaskRun]:
+    """The task runs by name, when the server has recorded the end of these. It does so after the flow's end."""
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+    ended: dict[str, TaskRun] = {}
+    with get_client(sync_client=True) as client:
+        for _ in range(300):
+            found = client.read_task_runs(flow_run_filter=chosen)
+            ended = {run.name: run for run in found if run.state is not None and run.state.is_final()}
+            if set(names) <= set(ended):
+                break
+            time.sleep(0.1)
+    assert sorted(ended) == sorted(names)
+    return ended
+
+
+def failing(times: int, fault: Exception, function: Callable[..., Any]) -> tuple[Callable[..., Any], list[int]]:
+    """A stage that raises the first ``times`` times; and the calls so far."""
+    calls: list[int] = []
+
+    def stage(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) <= times:
+            raise fault
+        return function(*given, **named)
+
+    return stage, calls
+
+
+def test_a_run_is_a_flow_with_a_task_per_stage(first: RunResult) -> None:
+    flow_run = flow_run_of(first.record["flow_run"])
+    assert flow_run.name == "tiny-tiny-body-full-s0"
+    assert flow_run.state_name == "Completed"
+    assert set(flow_run.tags) == {"tiny", "tiny-body", "full", "s0"}
+    tasks = task_runs_of(flow_run, STAGES)
+    assert {run.state_name for run in tasks.values()} == {"Completed"}
+    assert all(set(run.tags) == set(flow_run.tags) for run in tasks.values())
+    assert json.loads((first.path / "run.json").read_text())["flow_run"] == str(flow_run.id)
+
+
+def test_the_parameters_are_json_and_make_a_form(first: RunResult, place: Path) -> None:
+    parameters = flow_run_of(first.record["flow_run"]).parameters
+    assert set(parameters) == {"config", "store", "online", "fresh"}
+    assert RunConfig.model_validate(parameters["config"]) == config_of(place)
+    form = adapt.adapt_flow.parameters.model_dump()
+    assert set(form["properties"]) == set(parameters)
+    assert form["required"] == ["config"]
+    assert form["definitions"]["FinetuneConfig"]["properties"]["epochs"]["description"]
+
+
+def test_the_flow_takes_plain_parameters_as_the_ui_sends_them(first: RunResult, place: Path) -> None:
+    config = config_of(place).model_dump(mode="json")
+    result = adapt.adapt_flow(config, str(place / "store"), False, [])  # type: ignore[arg-type]
+    assert result.unchanged
+    assert flow_run_of(result.record["flow_run"]).name == "tiny-tiny-body-full-s0"
+
+
+def test_prefect_keeps_no_results(first: RunResult, results: Path) -> None:
+    assert list(results.rglob("*")) == []
+
+
+def test_the_second_run_reuses_every_stage_and_tells_so(first: RunResult, place: Path) -> None:
+    told: list[dict[str, Any]] = []
+    second = adapt.launch(config_of(place), store=place / "store", watcher=told.append)
+    assert second.unchanged
+    assert second.record["metric"] == first.record["metric"]
+    assert second.record["flow_run"] != first.record["flow_run"]
+    done = [facts for facts in told if "done" in facts]
+    assert [facts["stage"] for facts in done] == STAGES
+    assert all(facts["cached"] for facts in done if facts["stage"] != "report")
+    assert {run.run_count for run in task_runs_of(flow_run_of(second.record["flow_run"]), STAGES).values()} == {1}
+
+
+def test_a_stage_that_fails_once_is_retried(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, calls = failing(1, OSError("the disk was busy"), adapt.run.align)
+    monkeypatch.setattr(adapt.run, "align", stage)
+    told: list[dict[str, Any]] = []
+    result = adapt.launch(config_of(place, seed=1), store=place / "store", watcher=told.append)
+    assert len(calls) == 2
+    assert {"stage": "align", "retry": "OSError: the disk was busy"} in told
+    tasks = task_runs_of(flow_run_of(result.record["flow_run"]), STAGES)
+    assert {name: run.run_count for name, run in tasks.items()} == {name: 1 + (name == "align") for name in STAGES}
+    assert tasks["align"].state_name == "Completed"
+
+
+def test_a_stage_that_keeps_failing_fails_the_run_with_its_own_fault(place: Path, monkeypatch) -> None:
+    stage, calls = failing(9, OSError("the disk is gone"), adapt.run.align)
+    monkeypatch.setattr(adapt.run, "align", stage)
+    with pytest.raises(OSError, match="the disk is gone"):
+        adapt.launch(config_of(place, seed=2), store=place / "store")
+    assert len(calls) == 2
+    assert newest_flow_run("tiny-tiny-body-full-s2").state_name == "Failed"
+
+
+def test_bad_input_is_not_retried(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, calls = failing(9, InputError("the data does not fit"), adapt.run.align)
+    monkeypatch.setattr(adapt.run, "align", stage)
+    with pytest.raises(InputError, match="the data does not fit"):
+        adapt.launch(config_of(place, seed=3), store=place / "store")
+    assert len(calls) == 1
+    tasks = task_runs_of(newest_flow_run("tiny-tiny-body-full-s3"), ["embed", "align"])
+    assert {name: run.state_name for name, run in tasks.items()} == {"embed": "Completed", "align": "Failed"}
+
+
+def command(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["run", *(str(a) for a in arguments)])
+
+
+def test_the_command_prints_the_result_and_that_nothing_was_to_be_done(first: RunResult, place: Path) -> None:
+    result = command(place / "tiny.yaml", "--store", place / "store")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert "nothing was to be done" in result.stdout
+    assert f"next: orca show {first.record['run']}" in result.stdout
+
+
+def test_training_that_diverges_ends_with_one_line_and_no_retry(first: RunResult, place: Path) -> None:
+    options = ["-s", "finetune.lr=1e30", "-s", "finetune.warmup=0", "--store", place / "store"]
+    result = command(place / "tiny.yaml", *options)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("orca: the training loss became ")
+    assert len(result.stderr.splitlines()) == 1
+    tasks = task_runs_of(newest_flow_run("tiny-tiny-body-full-s0"), STAGES[:3])
+    assert (tasks["finetune"].state_name, tasks["finetune"].run_count) == ("Failed", 1)
+
+
+def test_ctrl_c_ends_quietly_and_is_recorded(first: RunResult, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*given: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapt.run, "finetune", interrupted)
+    result = command(place / "tiny.yaml", "--store", place / "store")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "orca: stopped; the same command goes on from the last checkpoint\n"
+    flow_run = newest_flow_run("tiny-tiny-body-full-s0")
+    assert flow_run.state_name == "Crashed"
+    assert task_runs_of(flow_run, STAGES[:3])["finetune"].state_name == "Crashed"
+
+
+def test_without_a_server_the_command_works_at_once_and_prints_one_json_object(first: RunResult, place: Path) -> None:
+    code = "import sys; sys.argv[0] = 'orca'; from flows.cli import main; main()"
+    arguments = ["run", str(place / "tiny.yaml"), "--store", str(place / "store"), "--json"]
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    # The harness' database is ready, and there the record of the temporary server can be read.
+    environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=300,
+        env=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads(done.stdout)
+    assert list(record)[:9] == ["run", "path", "flow_run", "task", "body", "align", "method", "seed", "metric"]
+    assert record["metric"] == first.record["metric"]
+    assert all(stage["cached"] for stage in record["stages"])
+    flow_run = flow_run_of(record["flow_run"])
+    assert flow_run.state_name == "Completed"
+    assert {run.state_name for run in task_runs_of(flow_run, STAGES).values()} == {"Completed"}
