@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner, Result
 
 import orca
@@ -220,7 +221,8 @@ def test_a_wrong_stage_or_store_is_refused(tmp_path, body) -> None:
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path, body) -> None:
-    message = refused(call("run", config_file(tmp_path, body), "--store", tmp_path / "store"))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        message = refused(call("run", config_file(tmp_path, body), "--store", tmp_path / "store"))
     assert "the Prefect server at http://127.0.0.1:9/api does not answer" in message
 
 

@@ -231,7 +231,8 @@ def test_ctrl_c_ends_quietly_and_is_recorded(first: RunResult, place: Path, monk
 def test_without_a_server_the_command_works_at_once_and_prints_one_json_object(first: RunResult, place: Path) -> None:
     code = "import sys; sys.argv[0] = 'orca'; from flows.cli import main; main()"
     arguments = ["run", str(place / "tiny.yaml"), "--store", str(place / "store"), "--json"]
-    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    of_the_tests = ("PREFECT_API_URL", "PREFECT_LOGGING_LEVEL")
+    environment = {key: value for key, value in os.environ.items() if key not in of_the_tests}
     # The harness' database is ready, and there the record of the temporary server can be read.
     environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
     done = subprocess.run(

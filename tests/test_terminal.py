@@ -151,8 +151,9 @@ def test_faults_of_the_program_keep_their_traceback(fault: Exception) -> None:
 
 
 def test_warnings_are_told_once_and_prefects_own_account_of_a_failure_is_not(capsys, monkeypatch) -> None:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
+    for name in (None, "prefect.flow_runs", "prefect.task_runs"):  # without what pytest and Prefect have put there
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+    monkeypatch.delenv("PREFECT_LOGGING_LEVEL", raising=False)
     terminal.log_to_stderr()
     logging.getLogger("orca.store").warning("it is damaged")
     logging.getLogger("orca.store").info("it is there")
