@@ -89,7 +89,7 @@ def find_config(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     near = difflib.get_close_matches(name, shipped, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(shipped))}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(shipped))}."
     raise InputError(f"there is no configuration '{name}'; {hint} Or give the path of a .yaml file")
 
 
@@ -147,7 +147,7 @@ def check_config(raw: Mapping[str, Any], *, origin: str = "the configuration") -
     except ValidationError as error:
         other = "OwnData" if isinstance(raw.get("task"), str) else "str"  # the branch of `task` that was not meant
         faults += [_fault(fault) for fault in error.errors() if other not in str(fault["loc"][1:2])]
-    faults += _wrong_names(config.model_dump() if config else raw)
+    faults += wrong_names(config.model_dump() if config else raw)
     if faults or config is None:
         lines = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
         raise InputError(f"{origin} has {len(set(faults))} fault{'s' if len(set(faults)) > 1 else ''}:\n{lines}")
@@ -181,7 +181,7 @@ def _known_keys(path: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _wrong_names(raw: Mapping[str, Any]) -> list[str]:
+def wrong_names(raw: Mapping[str, Any]) -> list[str]:
     """Faults of the values that must be names of registered things; other faults are pydantic's."""
     faults = []
 

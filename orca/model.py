@@ -192,7 +192,10 @@ class AdaptedModel(nn.Module):
         try:
             spec = ModelSpec.model_validate(read_json(folder / CONFIG))
         except (ValidationError, ValueError) as fault:
-            raise InputError(f"{folder / CONFIG} does not describe an adapted model: {fault}") from fault
+            raise InputError(
+                f"{folder / CONFIG} does not describe an adapted model; expected the folder model/ of a run, or one "
+                "that save_pretrained wrote"
+            ) from fault
         statistics = blank_statistics(spec.layout, spec.embed)
         embedder = build_embedder(spec.layout, blank_law(spec.law), statistics, spec.embed)
         predictor = build_predictor(spec.layout, embedder, statistics)

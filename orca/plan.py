@@ -12,7 +12,7 @@ from orca import runtime
 from orca.batches import batches
 from orca.bodies import BodyFiles, body_fingerprint, load_body, locate_body
 from orca.build import Statistics, embedding_law
-from orca.config import RunConfig
+from orca.config import RunConfig, wrong_names
 from orca.metrics import Metric, check_metric
 from orca.model import AdaptedModel
 from orca.sources import SOURCES
@@ -96,6 +96,8 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
     for stage in fresh:
         if stage not in (*STAGES, "all"):
             raise InputError(f"there is no stage '{stage}' to do again; there are {', '.join(STAGES)} and all")
+    if faults := wrong_names(config.model_dump()):  # a configuration made in Python has not been through check_config
+        raise InputError("; ".join(faults))
     device = runtime.resolve_device(config.device)
     task = resolve_task(config.task)
     missing = task.missing() or (SOURCES.get(config.source.name).missing(config.source) if config.aligned else None)

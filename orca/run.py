@@ -205,8 +205,9 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
     name = run_name(made, refs["evaluate"])
     path = store.runs_dir / name
     listed = [{"name": r.name, "seconds": r.seconds, "cached": r.cached, "path": str(r.path)} for r in stages]
+    now = {"path": str(path), "flow_run": flow_run, "stages": listed}  # the store may have been moved
     if all(ref.cached for ref in stages) and (path / "run.json").is_file():
-        return RunResult(path, {**read_json(path / "run.json"), "flow_run": flow_run, "stages": listed})
+        return RunResult(path, {**read_json(path / "run.json"), **now})
     metrics, trained = (
         read_json(refs["evaluate"].path / "metrics.json"),
         read_json(refs["finetune"].path / "report.json"),

@@ -202,7 +202,7 @@ class Store:
         except Timeout:
             if not wait:
                 raise
-            log.info("another process is at work on %s; waiting for it", name)
+            log.warning("another process is at work on %s; waiting for it", name)
             lock.acquire()
         try:
             yield

@@ -256,3 +256,17 @@ def test_balanced_draws_need_classes(tmp_path, body) -> None:
     config = settings(tmp_path, body, task={"target": "scalar"}, finetune={"balanced": True})
     with pytest.raises(InputError, match="draws classes equally often, but the target is a scalar"):
         adapt(config, store=tmp_path / "store")
+
+
+def test_a_configuration_made_in_python_has_its_names_checked_too() -> None:
+    config = orca.RunConfig.model_validate({"task": "digits", "align": {"objective": "oted"}})
+    with pytest.raises(InputError, match="align.objective: there is no 'oted'; did you mean 'otdd'"):
+        plan(config)
+
+
+def test_a_store_that_was_moved_tells_where_it_is_now(tmp_path, body) -> None:
+    adapt(settings(tmp_path, body), store=tmp_path / "store")
+    (tmp_path / "store").rename(tmp_path / "moved")
+    again = adapt(settings(tmp_path, body), store=tmp_path / "moved")
+    assert again.unchanged
+    assert again.record["path"] == str(again.path) == str(tmp_path / "moved" / "runs" / again.record["run"])
