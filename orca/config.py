@@ -111,7 +111,7 @@ def load_config(name: str, *, overrides: Iterable[str] = (), seed: int | None = 
     if seed is not None:
         raw["seed"] = seed
     if isinstance(raw.get("task"), dict) and isinstance(raw["task"].get("data"), str):
-        raw["task"] = {**raw["task"], "data": str((path.parent / raw["task"]["data"]).resolve())}
+        raw["task"] = {**raw["task"], "data": str((path.parent / Path(raw["task"]["data"]).expanduser()).resolve())}
     return check_config(raw, origin=str(path))
 
 

@@ -110,6 +110,14 @@ def test_own_data_is_found_beside_its_configuration(tmp_path) -> None:
     assert config.task_name == "mine"
 
 
+def test_the_home_folder_is_expanded_in_the_path_of_own_data(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "a.yaml").write_text("task: {name: mine, data: ~/x.npz, input: table, target: scalar}\n")
+    config = load_config(str(tmp_path / "a.yaml"))
+    assert not isinstance(config.task, str)
+    assert config.task.data == str(tmp_path / "home" / "x.npz")
+
+
 def test_scratch_is_never_aligned() -> None:
     assert not check_config({"task": "digits", "finetune": {"method": "scratch"}}).aligned
     assert check_config({"task": "digits"}).aligned
