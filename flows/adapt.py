@@ -116,9 +116,9 @@ def adapt_flow(
         config: the run's configuration.
         store: folder of stages and runs; ``ORCA_STORE`` or ``./runs`` if None.
         online: whether the hub may be asked for weights.
-        fresh: stages to do again.
+        fresh: stages to do again, each with those that follow it.
     """
-    made, place = plan(config, online=online, fresh=fresh), Store(Path(store) if store else default_root())
+    made, place = plan(config, online=online, fresh=fresh), Store(Path(store) if store else default_root()).make()
     with tags(*_labels(config)):
         embedded = embed_task(made, place)
         aligned = align_task(made, place, embedded)

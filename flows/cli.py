@@ -65,7 +65,7 @@ def run(  # noqa: PLR0913 - each argument is an option of the command
     seed: Annotated[int | None, typer.Option(metavar="N", help="Replaces the configuration's seed.")] = None,
     fresh: Annotated[
         list[str] | None,
-        typer.Option(metavar="STAGE", help="Do again: embed, align, finetune, evaluate or all; repeatable."),
+        typer.Option(metavar="STAGE", help="Do again, with all that follow: embed, align, finetune or evaluate."),
     ] = None,
     online: Annotated[bool, typer.Option("--online", help="Allow the hub for weights that are not here.")] = False,
     store: StoreOption = None,
@@ -80,17 +80,11 @@ def run(  # noqa: PLR0913 - each argument is an option of the command
         server = _prepare_prefect()  # comes up while the core is imported and the input is checked
         from orca.config import load_config
         from orca.plan import plan
-        from orca.types import InputError
 
         place, again = _store(store), tuple(fresh or ())
         checked = load_config(config, overrides=settings or (), seed=seed)
         plan(checked, online=online, fresh=again)  # bad input ends here, before a flow is started
-        try:
-            place.root.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise InputError(
-                f"the store {place.root} cannot be made: {fault.strerror}; choose another --store"
-            ) from fault
+        place.make()
         from flows.adapt import launch
 
         result = launch(checked, store=place.root, online=online, fresh=again, watcher=line, server=server)

@@ -96,6 +96,8 @@ def find_config(name: str) -> Path:
 def load_config(name: str, *, overrides: Iterable[str] = (), seed: int | None = None) -> RunConfig:
     """Reads a configuration, with ``key=value`` overrides (``finetune.lr=1e-4``) and a seed on top.
 
+    Paths in the file start at its folder, paths in overrides at the current one.
+
     Raises:
         InputError: no such file, no YAML, or faults in it, all of them at once.
     """
@@ -106,13 +108,24 @@ def load_config(name: str, *, overrides: Iterable[str] = (), seed: int | None = 
         raise InputError(f"{path} is not YAML: {fault}") from fault
     if not isinstance(raw, dict):
         raise InputError(f"{path} must hold keys and values like `task: digits`; it holds a {type(raw).__name__}")
+    _anchor(raw, path.parent)
     for override in overrides:
         _override(raw, override)
+    _anchor(raw, Path.cwd())
     if seed is not None:
         raw["seed"] = seed
-    if isinstance(raw.get("task"), dict) and isinstance(raw["task"].get("data"), str):
-        raw["task"] = {**raw["task"], "data": str((path.parent / Path(raw["task"]["data"]).expanduser()).resolve())}
     return check_config(raw, origin=str(path))
+
+
+def _anchor(raw: dict[str, Any], folder: Path) -> None:
+    """Makes the paths in a nested dict absolute; what is relative starts at ``folder``."""
+    if isinstance(raw.get("body"), str):
+        raw["body"] = {"name": raw["body"]}
+    for part, key in (("task", "data"), ("source", "path"), ("body", "name")):
+        if isinstance(raw.get(part), dict) and isinstance(raw[part].get(key), str):
+            path = (folder / Path(raw[part][key]).expanduser()).resolve()
+            if part != "body" or (raw[part][key] not in BODIES.names() and path.is_dir()):
+                raw[part] = {**raw[part], key: str(path)}
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

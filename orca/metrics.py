@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn import metrics as sk
 
 from orca.registry import Registry
 from orca.types import InputError, Layout, TargetKind
@@ -218,6 +216,8 @@ def label_aurocs(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
         scores: (n, K), ties count one half.
         y: (n, K) in {0, 1}.
     """
+    from scipy.stats import rankdata
+
     positives = y.sum(0).astype(np.float64)
     pairs = positives * (len(y) - positives)
     wins = (rankdata(scores, axis=0) * y).sum(0) - positives * (positives + 1) / 2
@@ -235,13 +235,17 @@ def _macro_auroc(scores: np.ndarray, y: np.ndarray) -> float:
 
 def _map(scores: np.ndarray, y: np.ndarray) -> float:
     """Mean average precision over the labels with at least one positive."""
+    from sklearn.metrics import average_precision_score
+
     there = np.flatnonzero(y.sum(0) > 0)
-    return float(np.mean([sk.average_precision_score(y[:, k], scores[:, k]) for k in there])) if len(there) else np.nan
+    return float(np.mean([average_precision_score(y[:, k], scores[:, k]) for k in there])) if len(there) else np.nan
 
 
 def _r2(scores: np.ndarray, y: np.ndarray) -> float:
     """Mean over the K columns; a column whose truth is constant counts 1 if met, else 0, as in scikit-learn."""
-    return float(sk.r2_score(y, scores)) if len(y) > 1 else float("nan")
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(y, scores)) if len(y) > 1 else float("nan")
 
 
 def relative_errors(scores: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class Plan:
         body_key: fingerprint of the body's weights, or of its architecture where they are random.
         device: where to compute.
         dtype: precision of autocast, None for float32.
-        fresh: stages to do again even if they are there.
+        fresh: stages to do again even if they are there, with all that follow.
     """
 
     config: RunConfig
@@ -88,7 +88,7 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
     Args:
         config: the configuration.
         online: whether the hub may be asked for weights.
-        fresh: stages to do again, ``all`` for every one.
+        fresh: stages to do again, each with those that follow it; ``all`` for every one.
 
     Raises:
         InputError: data or weights are missing, the data is faulty, or settings do not go together.
@@ -108,7 +108,7 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
         config=config, task=task, files=files, data_key=task.fingerprint(),
         body_key=body_fingerprint(files, random=not config.method.pretrained), device=device,
         dtype=runtime.autocast_dtype(device, config.precision),
-        fresh=frozenset(STAGES if "all" in fresh else fresh),
+        fresh=frozenset(s for i, s in enumerate(STAGES) if {"all", *STAGES[: i + 1]} & set(fresh)),
     )  # fmt: skip
     _check_fit(made)
     return made

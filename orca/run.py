@@ -267,7 +267,7 @@ def adapt(
         seed: replaces the configuration's.
         store: folder of stages and runs; ``ORCA_STORE`` or ``./runs`` if None.
         online: whether the hub may be asked for weights.
-        fresh: stages to do again.
+        fresh: stages to do again, each with those that follow it.
         progress: is called with facts of the work as it goes on.
 
     Raises:
@@ -279,7 +279,7 @@ def adapt(
         config = check_config(config if seed is None else {**config, "seed": seed})
     elif seed is not None:
         config = config.model_copy(update={"seed": seed})
-    made, place = plan(config, online=online, fresh=fresh), Store(Path(store) if store else default_root())
+    made, place = plan(config, online=online, fresh=fresh), Store(Path(store) if store else default_root()).make()
     embedded = embed(made, place, progress=progress)
     aligned = align(made, place, embedded, progress=progress)
     tuned = finetune(made, place, embedded, aligned, progress=progress)

@@ -70,6 +70,22 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"the store must be a folder; {self.root} is a file: choose another with --store")
 
+    def make(self) -> Store:
+        """Makes the folder.
+
+        Raises:
+            InputError: it cannot be made or written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            why = fault.strerror
+        else:
+            why = None if os.access(self.root, os.W_OK) else "no permission to write"
+        if why:
+            raise InputError(f"the store {self.root} cannot be made: {why}; choose another --store")
+        return self
+
     def key(self, name: str, document: Mapping[str, Any]) -> str:
         """The key of a stage: 24 hex digits from its name and all that its result depends on."""
         return stage_key(name, document)

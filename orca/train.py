@@ -171,25 +171,28 @@ class Fit:
         self.checkpoint.restore()
         if config.validation_samples and config.validation_samples < len(val):
             val = val.subset(rng("validation", 0).permutation(len(val))[: config.validation_samples])
-        started = time.perf_counter()
-        first = state.epoch
+        started, first = time.perf_counter(), state.epoch
+
+        def tell(done: float, facts: dict[str, Any]) -> None:
+            """Adds the time left to the facts, after so many epochs in all."""
+            left = (time.perf_counter() - started) / (done - first) * (config.epochs - done)
+            progress({"stage": "finetune", "epochs": config.epochs, "left": left, **facts})
+
         while state.epoch < config.epochs and state.epoch - max(state.best_epoch, 0) <= config.patience:
             begun = time.perf_counter()
-            loss = self._epoch(train, progress)
+            loss = self._epoch(train, tell)
             value = self.metric.fn(answers(self.model, val, device=self.device, dtype=self.dtype), val.y)
             record = {"epoch": state.epoch + 1, "train_loss": loss, "val_metric": value}
             record |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - begun}
             self._keep(value, record)
-            done = state.epoch - first
-            left = (time.perf_counter() - started) / done * (config.epochs - state.epoch)
-            progress({"stage": "finetune", "epochs": config.epochs, "left": left, **record})
+            tell(state.epoch, record)
         best, _ = load_tensors(self.best_file)
         self.model.load_state_dict(best)
         trained = sum(p.numel() for group in self.parameters.values() for p in group)
         total = sum(p.numel() for p in self.model.parameters())
         return FitReport(state.best_epoch + 1, state.best_value, state.history, trained, total)
 
-    def _epoch(self, train: Examples, progress: Progress) -> float:
+    def _epoch(self, train: Examples, tell: Callable[[float, dict[str, Any]], None]) -> float:
         """One pass; returns the mean loss per sample."""
         config, total_loss, told = self.config, 0.0, time.perf_counter()
         order = epoch_order(train, config, self.draw)
@@ -203,15 +206,9 @@ class Fit:
             total_loss += self._step(train, order[start : start + config.batch_size])
             if time.perf_counter() - told > 1:
                 told = time.perf_counter()
-                facts = {"stage": "finetune", "epoch": self.state.epoch + 1, "epochs": config.epochs}
-                progress(
-                    {
-                        **facts,
-                        "step": i + 1,
-                        "steps": len(starts),
-                        "train_loss": total_loss / (start + config.batch_size),
-                    }
-                )
+                facts = {"epoch": self.state.epoch + 1, "step": i + 1, "steps": len(starts)}
+                seen = min(start + config.batch_size, len(order))
+                tell(self.state.epoch + (i + 1) / len(starts), {**facts, "train_loss": total_loss / seen})
         return total_loss / len(order)
 
     def _step(self, train: Examples, index: np.ndarray) -> float:

@@ -118,6 +118,24 @@ def test_the_home_folder_is_expanded_in_the_path_of_own_data(tmp_path, monkeypat
     assert config.task.data == str(tmp_path / "home" / "x.npz")
 
 
+def test_paths_in_a_file_start_at_its_folder_and_those_in_overrides_at_the_current_one(tmp_path, monkeypatch) -> None:
+    (there := tmp_path / "there" / "body").mkdir(parents=True)
+    (here := tmp_path / "here" / "body").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "there" / "a.yaml").write_text("task: digits\nbody: body\nsource: {name: conll, path: a.conll}\n")
+    file = str(tmp_path / "there" / "a.yaml")
+    config = load_config(file)
+    assert (config.body.name, config.source.path) == (str(there), str(tmp_path / "there" / "a.conll"))
+    config = load_config(file, overrides=("body=body", "source.path=b.conll"))
+    assert (config.body.name, config.source.path) == (str(here), str(tmp_path / "here" / "b.conll"))
+
+
+def test_the_name_of_a_body_is_not_a_path(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm").mkdir()
+    assert load_config("digits", overrides=("body=minilm",)).body.name == "minilm"
+
+
 def test_scratch_is_never_aligned() -> None:
     assert not check_config({"task": "digits", "finetune": {"method": "scratch"}}).aligned
     assert check_config({"task": "digits"}).aligned

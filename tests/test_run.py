@@ -133,10 +133,11 @@ def test_the_same_run_in_another_store_is_the_same_bit_for_bit(tmp_path, body) -
 
 
 @pytest.mark.parametrize("stage", ["embed", "finetune"])
-def test_fresh_does_a_stage_again_and_nothing_that_gives_the_same(stage: str, tmp_path, body) -> None:
+def test_fresh_does_a_stage_again_and_all_that_follow(stage: str, tmp_path, body) -> None:
     adapt(settings(tmp_path, body), store=tmp_path / "store")
     again = adapt(settings(tmp_path, body), store=tmp_path / "store", fresh=(stage,))
-    assert cached(again) == {name: name != stage for name in ("embed", "align", "finetune", "evaluate")}
+    names = ("embed", "align", "finetune", "evaluate")
+    assert cached(again) == {name: names.index(name) < names.index(stage) for name in names}
 
 
 def test_a_damaged_stage_is_set_aside_and_rebuilt(tmp_path, body) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import orca.store as store_module
 from orca.store import Store
+from orca.types import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = {"config": {"lr": 0.1, "sizes": (1, 2)}, "inputs": ["ab"], "version": 1}
@@ -231,3 +232,9 @@ def test_a_hit_is_told_to_who_listens(store, caplog):
     with caplog.at_level(logging.INFO, logger="orca.store"):
         store.stage("embed", DOCUMENT, Build())
     assert "embed: in the store already" in caplog.text
+
+
+def test_a_store_that_cannot_be_made_says_so(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="store .*file/store cannot be made: Not a directory; choose another --store"):
+        Store(tmp_path / "file" / "store").make()

@@ -32,7 +32,7 @@ def locate_body(config: BodyConfig, *, online: bool = False) -> BodyFiles:
     Raises:
         InputError: the weights cannot be had, are not safetensors, or differ from their checksum.
     """
-    if Path(config.name).is_dir():
+    if config.name not in BODIES.names() and Path(config.name).is_dir():
         return _checked(Path(config.name), "local folder")
     spec = BODIES.get(config.name)
     cached = _from_hub(spec, config.revision, online=False)
