@@ -34,7 +34,7 @@ class AlignConfig(DiscrepancyConfig):
     """The second stage; the distance's own settings stand beside its schedule."""
 
     objective: str = Field(
-        default="otdd", description="none, or a discrepancy: otdd, otdd-classwise, mmd, coral, means."
+        default="otdd", description="none, or a discrepancy: otdd, otdd-classwise, otdd-sliced, mmd, coral, means."
     )
     epochs: int = Field(
         default=60, ge=1, description="Steps over the target classes; each is one step of the optimiser."

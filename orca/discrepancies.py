@@ -18,11 +18,15 @@ from orca.registry import Registry
 from orca.transport.cost import pairwise_cost
 from orca.transport.options import OTDDOptions
 from orca.transport.otdd import otdd, otdd_classwise
+from orca.transport.sliced import SlicedStatistics, sliced_otdd
+from orca.transport.slices import SlicedOptions
 from orca.transport.statistics import SourceStatistics, checked
 from orca.types import InputError, LabeledSet
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Target features (m, d) and labels (m,) int64 to a scalar, differentiable in the features."""
+
+OTHERS = ("kernels", "projections", "moments")  # fields of the settings that transport does not read
 
 
 class Prepare(Protocol):
@@ -36,7 +40,10 @@ class Prepare(Protocol):
 
 
 class DiscrepancyConfig(BaseModel):
-    """Settings of the discrepancies; those of transport are read by ``otdd`` and ``otdd-classwise`` alone."""
+    """Settings of the discrepancies; those of transport are read by ``otdd`` and ``otdd-classwise`` alone.
+
+    ``otdd-sliced`` reads ``projections``, ``moments`` and ``label_gradient``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,11 +68,22 @@ class DiscrepancyConfig(BaseModel):
     kernels: int = Field(
         default=5, ge=1, description="mmd: number of Gaussian kernels, each twice as wide as the one before"
     )
+    projections: int = Field(
+        default=2000,
+        ge=1,
+        description="otdd-sliced: random projections, drawn once; take several times the dimension of the features",
+    )
+    moments: int = Field(
+        default=5,
+        ge=0,
+        le=10,
+        description="otdd-sliced: moments of each class that a projection sees; 0: features only",
+    )
 
     def options(self, source: LabeledSet) -> OTDDOptions:
         """The options of transport, with ``reg`` made absolute by the scale of this source."""
         scale = _mean_cost(source.x) if self.reg_unit == "source" else 1.0
-        own = set(DiscrepancyConfig.model_fields) - {"reg", "reg_unit", "kernels"}  # a subclass may have more
+        own = set(DiscrepancyConfig.model_fields) - {"reg", "reg_unit", *OTHERS}  # a subclass may have more
         shared = self.model_dump(include=own)
         return OTDDOptions(reg=self.reg * scale, **shared)
 
@@ -101,8 +119,7 @@ def _mean_cost(x: Tensor) -> float:
 
 def _prepare_otdd(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
     statistics = SourceStatistics.of(source, config.options(source))
-    labels = statistics.labels[statistics.y]
-    return lambda x, y: otdd(statistics.x, labels, x, y, source=statistics).value
+    return lambda x, y: otdd(statistics.x, statistics.y, x, y, source=statistics).value
 
 
 def _prepare_classwise(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
@@ -117,6 +134,15 @@ def _prepare_classwise(source: LabeledSet, config: DiscrepancyConfig, frequencie
         return otdd_classwise(statistics, x, y, weights=weights).value
 
     return value
+
+
+def _prepare_sliced(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
+    """Projections and frame are fixed: the objective stays a pure function, and the source is projected once."""
+    options = SlicedOptions(
+        projections=config.projections, moments=config.moments, label_gradient=config.label_gradient, scale="source"
+    )
+    statistics = SlicedStatistics.of(source, options)
+    return lambda x, y: sliced_otdd(statistics.x, statistics.y, x, y, source=statistics).value
 
 
 def _features(summary: Callable[[Tensor], Callable[[Tensor], Tensor]]) -> Callable[..., Objective]:
@@ -171,6 +197,9 @@ DISCREPANCIES.add(
     Discrepancy(
         "otdd-classwise", "the ORCA reference's loop: each target class to the whole source", _prepare_classwise
     )
+)
+DISCREPANCIES.add(
+    Discrepancy("otdd-sliced", "dataset distance over random projections, in linear time (s-OTDD)", _prepare_sliced)
 )
 DISCREPANCIES.add(Discrepancy("mmd", "squared maximum mean discrepancy, sum of Gaussian kernels", _prepare_mmd))
 DISCREPANCIES.add(

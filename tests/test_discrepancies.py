@@ -11,6 +11,8 @@ from torch import Tensor
 
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
 from orca.transport import SourceStatistics, otdd, otdd_classwise
+from orca.transport.sliced import sliced_otdd
+from orca.transport.slices import SlicedOptions
 from orca.types import InputError, LabeledSet
 
 NAMES = DISCREPANCIES.names()
@@ -35,7 +37,7 @@ def gradient(objective: Objective, target: LabeledSet) -> Tensor:
 
 
 def test_the_contract_names_are_there():
-    assert NAMES == ["otdd", "otdd-classwise", "mmd", "coral", "means"]
+    assert NAMES == ["otdd", "otdd-classwise", "otdd-sliced", "mmd", "coral", "means"]
     with pytest.raises(InputError, match="did you mean otdd"):
         DISCREPANCIES.get("otd")
 
@@ -77,7 +79,7 @@ def test_gradient_agrees_with_central_differences(name: str):
     torch.testing.assert_close(gradient(objective, target), expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["otdd", "mmd", "coral", "means"])
+@pytest.mark.parametrize("name", ["otdd", "otdd-sliced", "mmd", "coral", "means"])
 def test_the_source_itself_is_at_zero(name: str):
     source = labelled(24, 3, 3)
     assert abs(prepared(name, source, reg=0.5, tolerance=1e-8)(source.x, source.y).item()) < 1e-6
@@ -138,7 +140,7 @@ def test_bad_targets_are_an_error(name: str):
         objective(target.x, target.y[:5])
 
 
-@pytest.mark.parametrize("name", ["otdd", "otdd-classwise", "mmd"])
+@pytest.mark.parametrize("name", ["otdd", "otdd-classwise", "otdd-sliced", "mmd"])
 def test_a_source_without_spread_is_an_error(name: str):
     with pytest.raises(InputError, match="that differ"):
         prepared(name, LabeledSet(torch.ones(5, 3), torch.zeros(5, dtype=torch.int64)))
@@ -155,7 +157,7 @@ def test_regularisation_is_relative_to_the_mean_squared_distance_of_the_source()
     assert DiscrepancyConfig(reg=0.1, reg_unit="absolute").options(source).reg == 0.1
 
 
-@pytest.mark.parametrize("name", ["otdd", "otdd-classwise"])
+@pytest.mark.parametrize("name", ["otdd", "otdd-classwise", "otdd-sliced"])
 def test_scaling_all_features_scales_the_transport_objectives(name: str):
     source, target = labelled(30, 4, 3), labelled(20, 4, 2, seed=1)
     plain = prepared(name, source)(target.x, target.y)
@@ -174,9 +176,23 @@ def test_otdd_objectives_are_the_functions_of_transport():
     torch.testing.assert_close(looped, otdd_classwise(statistics, target.x, target.y).value)
 
 
+def test_the_sliced_objective_is_the_function_of_transport_in_the_frame_of_the_source():
+    source, target = labelled(30, 4, 3), labelled(20, 4, 2, seed=1)
+    value = prepared("otdd-sliced", source, projections=40, moments=3)(target.x, target.y)
+    options = SlicedOptions(projections=40, moments=3, scale="source")
+    torch.testing.assert_close(value, sliced_otdd(source.x, source.y, target.x, target.y, options=options).value)
+
+
+def test_without_the_label_gradient_the_sliced_objective_has_its_value_and_another_gradient():
+    source, target = labelled(30, 4, 3), labelled(20, 4, 2, seed=1)
+    free, held = (prepared("otdd-sliced", source, label_gradient=flag) for flag in (True, False))
+    assert torch.equal(free(target.x, target.y), held(target.x, target.y))
+    assert (gradient(free, target) - gradient(held, target)).norm() > 0.05 * gradient(free, target).norm()
+
+
 def test_labels_that_are_not_contiguous_are_fine():
     source, target = labelled(30, 4, 3), labelled(20, 4, 2, seed=1)
-    for name in ("otdd", "otdd-classwise"):
+    for name in ("otdd", "otdd-classwise", "otdd-sliced"):
         renamed = prepared(name, LabeledSet(source.x, source.y * 3 + 4))(target.x, target.y * 7)
         torch.testing.assert_close(renamed, prepared(name, source)(target.x, target.y))
 
@@ -192,10 +208,10 @@ def test_source_terms_are_computed_once(monkeypatch: pytest.MonkeyPatch):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("name", ["mmd", "coral", "means"])
+@pytest.mark.parametrize("name", ["otdd-sliced", "mmd", "coral", "means"])
 def test_discrepancies_of_features_do_not_see_labels(name: str):
     source, target = labelled(30, 4, 3), labelled(20, 4, 2, seed=1)
-    objective = prepared(name, source)
+    objective = prepared(name, source, moments=0)
     assert torch.equal(objective(target.x, target.y), objective(target.x, 0 * target.y))
 
 

@@ -399,12 +399,12 @@ def test_sets_that_are_empty_or_not_finite_or_no_tensors_are_an_error():
         otdd(xs, ys, xt.long(), yt)
     with pytest.raises(InputError, match="expected tensors; got ndarray"):
         otdd(xs, ys, xt.numpy(), yt)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match="of one length"):
+    with pytest.raises(InputError, match=r"expected integers \(17,\), one for each row of x"):
         otdd(xs, ys[:3], xt, yt)
 
 
 def test_wrong_options_are_an_error_that_lists_them_all():
-    with pytest.raises(InputError, match="reg: expected a positive number, got -1; p: expected 1 or 2, got 3"):
+    with pytest.raises(InputError, match="reg: expected a number of at least 0, got -1; p: expected 1 or 2, got 3"):
         OTDDOptions(reg=-1, p=3)
     with pytest.raises(InputError, match="did you mean gaussian"):
         OTDDOptions(label_distance="gausian")

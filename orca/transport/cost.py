@@ -50,6 +50,81 @@ class _PairwiseCost(Function):
         return grad_x, grad_y, None
 
 
+class _Gram(Function):
+    """Inner products of a set with itself; one matrix product on the way back instead of two."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        return (grads[0] + grads[0].mT) @ ctx.saved_tensors[0]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Inner products between two sets, both moved by one vector: distances and Gaussians need no more of the features.
+
+    Attributes:
+        table: x_i . y_j, (n, m).
+        rows: squared norms of the x_i, (n,).
+        cols: squared norms of the y_j, (m,).
+    """
+
+    table: Tensor
+    rows: Tensor
+    cols: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor | None = None) -> Products:
+        """Of x (n, d) with y (m, d), or with itself; differentiable in both.
+
+        The common shift changes no distance, and keeps |x|^2 - 2xy + |y|^2 from cancelling when clouds are far from 0.
+        """
+        centre = x.detach().mean(0)
+        x = x - centre
+        rows = x.square().sum(1)
+        if y is None:
+            return cls(_Gram.apply(x), rows, rows)  # pyright: ignore[reportArgumentType]
+        y = y - centre
+        return cls(x @ y.mT, rows, y.square().sum(1))
+
+
+def distances(products: Products, p: int, out: Tensor | None = None) -> Tensor:
+    """d(x_i, y_j)**p of all pairs from inner products, (n, m), without gradient; ``out`` may be their own table.
+
+    For p = 1 squares below their own rounding are 0: a root would blow that up to 1e-4 of the norms in float32.
+    """
+    cost = torch.mul(products.table, -2, out=out)
+    cost.add_(products.rows[:, None]).add_(products.cols).clamp_(min=0)
+    if p == 2:
+        return cost
+    rounding = (products.rows[:, None] + products.cols).mul_(4 * torch.finfo(cost.dtype).eps)
+    return cost.masked_fill_(cost <= rounding, 0).sqrt_()
+
+
+class _Distances(Function):
+    """``distances`` as a function of inner products and squared norms."""
+
+    @staticmethod
+    def forward(ctx, table: Tensor, rows: Tensor, cols: Tensor, p: int) -> Tensor:
+        cost = distances(Products(table, rows, cols), p)
+        ctx.save_for_backward(*([cost] if p == 1 else []))
+        return cost
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        weight = grads[0]
+        if ctx.saved_tensors:  # p = 1: the gradient of a distance is a unit vector, and 0 where the points coincide
+            cost = ctx.saved_tensors[0]
+            weight = torch.where(cost > 0, weight / (2 * cost), 0)
+        return weight * -2, weight.sum(1), weight.sum(0), None
+
+
 class _LabelCost(Function):
     """Spreads (K, L) values over the pairs of samples; the backward pass sums them by label (two ``index_add``)."""
 
@@ -63,22 +138,18 @@ class _LabelCost(Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, None, None]:
         rows, cols = ctx.saved_tensors
-        by_row = grads[0].new_zeros(ctx.shape[0], len(cols)).index_add_(0, rows, grads[0])  # (K, m)
-        return by_row.new_zeros(ctx.shape).index_add_(1, cols, by_row), None, None
+        return by_labels(grads[0], rows, cols, ctx.shape), None, None
 
 
-def pairwise_cost(x: Tensor, y: Tensor, p: int = 2) -> Tensor:
-    """d(x_i, y_j)**p of all pairs, differentiable in both.
+def by_labels(values: Tensor, rows: Tensor, cols: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Values of pairs of samples (n, m) summed over pairs of labels, (K, L) = ``shape``."""
+    by_row = values.new_zeros(shape[0], values.shape[1]).index_add_(0, rows, values)  # (K, m)
+    return values.new_zeros(shape).index_add_(1, cols, by_row)
 
-    Args:
-        x: points, (n, d) or (B, n, d).
-        y: points, (m, d) or (B, m, d).
-        p: 1 or 2.
 
-    Returns:
-        (n, m) or (B, n, m), in the unit of the features to the power p.
-    """
-    return _PairwiseCost.apply(x, y, p)  # pyright: ignore[reportReturnType]
+def distance_cost(products: Products, p: int = 2) -> Tensor:
+    """d(x_i, y_j)**p of all pairs, (n, m), differentiable in the products."""
+    return _Distances.apply(products.table, products.rows, products.cols, p)  # pyright: ignore[reportReturnType]
 
 
 def label_cost(table: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -95,22 +166,42 @@ def label_cost(table: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     return _LabelCost.apply(table, rows, cols)  # pyright: ignore[reportReturnType]
 
 
+def pairwise_cost(x: Tensor, y: Tensor, p: int = 2) -> Tensor:
+    """d(x_i, y_j)**p of all pairs, differentiable in both.
+
+    Args:
+        x: points, (n, d) or (B, n, d).
+        y: points, (m, d) or (B, m, d).
+        p: 1 or 2.
+
+    Returns:
+        (n, m) or (B, n, m), in the unit of the features to the power p.
+    """
+    return _PairwiseCost.apply(x, y, p)  # pyright: ignore[reportReturnType]
+
+
 @dataclass(frozen=True)
 class Clouds:
     """The samples of each class side by side, padded with zeros.
 
     Attributes:
         x: samples, (K, r, d), r the size of the largest class; differentiable in the samples they came from.
-        weight: 1/size on samples and 0 on padding, (K, r).
+        weight: weight of each sample in its class, 0 on padding, sum 1, (K, r).
         size: samples per class, (K,).
+        where: row of each sample in the data, any on padding, (K, r).
+        straight: whether ``where`` is 0..n-1, so that blocks of a table over the data are views of it.
     """
 
     x: Tensor
     weight: Tensor
     size: Tensor
+    where: Tensor
+    straight: bool
 
 
-def class_clouds(x: Tensor, index: Tensor, classes: int, *, cap: int | None = None) -> Clouds:
+def class_clouds(
+    x: Tensor, index: Tensor, classes: int, *, cap: int | None = None, weight: Tensor | None = None
+) -> Clouds:
     """Sorts samples by class into one padded batch.
 
     Args:
@@ -118,9 +209,7 @@ def class_clouds(x: Tensor, index: Tensor, classes: int, *, cap: int | None = No
         index: class of each, (n,) int64 in 0..classes-1, each class at least once.
         classes: their number K.
         cap: at most so many samples of a class, evenly spaced in the order of the data; None takes all.
-
-    Returns:
-        The clouds.
+        weight: of the samples, (n,), at least 0; None is uniform, and so is a class whose weights are all 0.
     """
     order = torch.argsort(index, stable=True)
     size = torch.bincount(index, minlength=classes)  # (K,)
@@ -130,5 +219,13 @@ def class_clouds(x: Tensor, index: Tensor, classes: int, *, cap: int | None = No
     valid = slot < kept[:, None]  # (K, r)
     step = torch.div(slot * size[:, None], kept[:, None], rounding_mode="floor")
     where = order[(first[:, None] + step).clamp(max=len(x) - 1)]  # (K, r)
-    padded = x[where.reshape(-1)].reshape(*where.shape, -1) * valid[..., None]
-    return Clouds(padded, valid.to(x.dtype) / kept[:, None], kept)
+    flat = where.reshape(-1)
+    straight = len(flat) == len(x) and bool((flat == torch.arange(len(x), device=x.device)).all())
+    padded = (x if straight else x[flat]).reshape(*where.shape, -1)
+    share = valid.to(x.dtype)
+    if weight is not None:
+        given = weight[where] * share
+        share = torch.where(given.sum(1, keepdim=True) > 0, given, share)
+    if not straight:
+        padded = padded * valid[..., None]
+    return Clouds(padded, share / share.sum(1, keepdim=True), kept, where, straight)

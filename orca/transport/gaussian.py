@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from orca.transport.cost import Clouds, pairwise_cost
+from orca.transport.cost import Clouds, Products, pairwise_cost
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -95,11 +95,13 @@ class Gaussians:
         mean: (K, d).
         factor: F with F^T F = covariance, (K, r, d).
         spread: trace of each covariance, (K,).
+        clouds: the samples they came from, None where moments were given.
     """
 
     mean: Tensor
     factor: Tensor
     spread: Tensor
+    clouds: Clouds | None = None
 
     @classmethod
     def of_moments(cls, mean: Tensor, cov: Tensor) -> Gaussians:
@@ -119,7 +121,7 @@ class Gaussians:
         spread = factor.square().sum((1, 2))
         if factor.shape[1] > factor.shape[2]:
             factor = torch.linalg.qr(factor.detach()).Q.mT @ factor  # (K, d, d)
-        return cls(mean, factor, spread)
+        return cls(mean, factor, spread, clouds)
 
 
 def pair_blocks(table: Tensor, sizes: tuple[int, int], *, upper: bool = False) -> Tensor:
@@ -148,17 +150,63 @@ def from_upper(values: Tensor, classes: int) -> Tensor:
     return table + table.mT
 
 
-def _full(p: Gaussians, q: Gaussians, *, upper: bool) -> Tensor:
+class _CentredBlocks(Function):
+    """F_k F_l^T of all pairs of classes from inner products of samples: each block centred by its weighted means.
+
+    Takes a table (n, m) to one of (K r, L s) over the padded samples of the classes.
+    """
+
+    @staticmethod
+    def forward(ctx, table: Tensor, p: Clouds, q: Clouds) -> Tensor:
+        ctx.sides, ctx.shape = (p, q), table.shape
+        blocks = table.clone() if p.straight else table[p.where.reshape(-1)]
+        blocks = blocks if q.straight else blocks[:, q.where.reshape(-1)]
+        blocks = blocks.view(*p.where.shape, *q.where.shape)  # (K, r, L, s)
+        blocks -= torch.einsum("krls,ls->krl", blocks, q.weight)[..., None]
+        blocks -= torch.einsum("krls,kr->kls", blocks, p.weight)[:, None]
+        blocks *= p.weight.sqrt()[:, :, None, None]
+        blocks *= q.weight.sqrt()
+        return blocks.view(p.where.numel(), -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None, None]:
+        p, q = ctx.sides
+        g = grads[0].reshape(*p.where.shape, *q.where.shape) * q.weight.sqrt()
+        g *= p.weight.sqrt()[:, :, None, None]
+        g -= g.sum(3, keepdim=True) * q.weight
+        g -= g.sum(1, keepdim=True) * p.weight[:, :, None, None]
+        g = g.view(p.where.numel(), -1)
+        if not q.straight:
+            g = g.new_zeros(len(g), ctx.shape[1]).index_add_(1, q.where.reshape(-1), g)
+        if not p.straight:
+            g = g.new_zeros(ctx.shape).index_add_(0, p.where.reshape(-1), g)
+        return g, None, None
+
+
+def _cross(p: Gaussians, q: Gaussians, products: Products | None) -> tuple[Tensor, tuple[int, int]]:
+    """F_k F_l^T of all pairs, (K r, L s), and (r, s); without a product over the features where there is one already.
+
+    Where both sides have more samples in a class than dimensions, their factors are the smaller ones.
+    """
     d = p.mean.shape[-1]
-    table = p.factor.reshape(-1, d) @ q.factor.reshape(-1, d).mT
-    norms = nuclear_norm(pair_blocks(table, (p.factor.shape[1], q.factor.shape[1]), upper=upper))
+    if products is not None and p.clouds is not None and q.clouds is not None:
+        sizes = p.clouds.weight.shape[1], q.clouds.weight.shape[1]
+        if min(sizes) <= d:
+            return _CentredBlocks.apply(products.table, p.clouds, q.clouds), sizes  # pyright: ignore[reportReturnType]
+    return p.factor.reshape(-1, d) @ q.factor.reshape(-1, d).mT, (p.factor.shape[1], q.factor.shape[1])
+
+
+def _full(p: Gaussians, q: Gaussians, *, upper: bool, products: Products | None) -> Tensor:
+    table, sizes = _cross(p, q, products)
+    norms = nuclear_norm(pair_blocks(table, sizes, upper=upper))
     if upper:
         spread = torch.diag(p.spread)  # the diagonal cancels: tr A + tr A - 2 tr A
         return p.spread[:, None] + p.spread - 2 * from_upper(norms, len(p.mean)) - 2 * spread
     return p.spread[:, None] + q.spread - 2 * norms.reshape(len(p.mean), len(q.mean))
 
 
-def _diagonal(p: Gaussians, q: Gaussians, *, upper: bool) -> Tensor:
+def _diagonal(p: Gaussians, q: Gaussians, *, upper: bool, products: Products | None) -> Tensor:
     p_sd, q_sd = (torch.linalg.vector_norm(g.factor, dim=1) for g in (p, q))  # (K, d); derivative 0 at 0
     return pairwise_cost(p_sd, q_sd)
 
@@ -166,19 +214,22 @@ def _diagonal(p: Gaussians, q: Gaussians, *, upper: bool) -> Tensor:
 COVARIANCES = {"full": _full, "diagonal": _diagonal}
 
 
-def bures_wasserstein(p: Gaussians, q: Gaussians | None = None, *, covariance: str = "full") -> Tensor:
+def bures_wasserstein(
+    p: Gaussians, q: Gaussians | None = None, *, covariance: str = "full", products: Products | None = None
+) -> Tensor:
     """Squared Bures-Wasserstein distances of all pairs.
 
     Args:
         p: K Gaussians.
         q: L Gaussians, or None for p with itself: then half the pairs are computed and the diagonal is exactly 0.
         covariance: ``full``, or ``diagonal``, which leaves out the correlations between dimensions.
+        products: of the samples that both sides came from, if they are there already; saves the largest product here.
 
     Returns:
         (K, L), of at least 0, in squared units of the features; differentiable in both sets.
     """
     other = p if q is None else q
-    table = pairwise_cost(p.mean, other.mean) + COVARIANCES[covariance](p, other, upper=q is None)
+    table = pairwise_cost(p.mean, other.mean) + COVARIANCES[covariance](p, other, upper=q is None, products=products)
     if q is None:
         table = table * (1 - torch.eye(len(table), dtype=table.dtype, device=table.device))
     return table.clamp(min=0)

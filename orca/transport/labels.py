@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from orca.registry import Registry
-from orca.transport.cost import Clouds, pairwise_cost
+from orca.transport.cost import Clouds, Products, pairwise_cost
 from orca.transport.divergence import CloudStatistics, cloud_divergences
 from orca.transport.gaussian import Gaussians, bures_wasserstein
 
@@ -39,13 +39,14 @@ class LabelDistance:
         name: how it is chosen.
         summary: one line on what it is.
         describe: clouds of K classes to their description.
-        between: two descriptions to (K, L) distances; None for the second compares the first with itself.
+        between: two descriptions to (K, L) distances; None for the second compares the first with itself. Takes the
+            inner products of the samples as well, or None where they are not there.
     """
 
     name: str
     summary: str
     describe: Callable[[Clouds, LabelOptions], Any]
-    between: Callable[[Any, Any | None, LabelOptions], Tensor]
+    between: Callable[[Any, Any | None, LabelOptions, Products | None], Tensor]
 
 
 LABEL_DISTANCES: Registry[LabelDistance] = Registry("label distance")
@@ -61,8 +62,8 @@ def _gaussians(clouds: Clouds, options: LabelOptions) -> Gaussians:
     return Gaussians.of_clouds(clouds)
 
 
-def _gaussian(s: Gaussians, t: Gaussians | None, options: LabelOptions) -> Tensor:
-    squared = bures_wasserstein(s, t, covariance=options.covariance)
+def _gaussian(s: Gaussians, t: Gaussians | None, options: LabelOptions, products: Products | None) -> Tensor:
+    squared = bures_wasserstein(s, t, covariance=options.covariance, products=products)
     return squared if options.p == 2 else _root(squared)
 
 
@@ -71,7 +72,7 @@ def _clouds(clouds: Clouds, options: LabelOptions) -> CloudStatistics:
     return CloudStatistics.of(clouds, reg=options.reg, p=options.p, **stopping)
 
 
-def _exact(s: CloudStatistics, t: CloudStatistics | None, options: LabelOptions) -> Tensor:
+def _exact(s: CloudStatistics, t: CloudStatistics | None, options: LabelOptions, products: Products | None) -> Tensor:
     return cloud_divergences(s, t, tolerance=options.tolerance, max_iterations=options.max_iterations)
 
 
@@ -79,7 +80,7 @@ def _class_means(clouds: Clouds, options: LabelOptions) -> Tensor:
     return (clouds.weight[..., None] * clouds.x).sum(1)
 
 
-def _means(s: Tensor, t: Tensor | None, options: LabelOptions) -> Tensor:
+def _means(s: Tensor, t: Tensor | None, options: LabelOptions, products: Products | None) -> Tensor:
     if t is not None:
         return pairwise_cost(s, t, options.p)
     return pairwise_cost(s, s, options.p) * (1 - torch.eye(len(s), dtype=s.dtype, device=s.device))
@@ -89,7 +90,7 @@ def _count(clouds: Clouds, options: LabelOptions) -> Tensor:
     return clouds.x.new_zeros(len(clouds.size))
 
 
-def _none(s: Tensor, t: Tensor | None, options: LabelOptions) -> Tensor:
+def _none(s: Tensor, t: Tensor | None, options: LabelOptions, products: Products | None) -> Tensor:
     return s[:, None] + (s if t is None else t)
 
 

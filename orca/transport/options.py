@@ -10,6 +10,8 @@ from orca.transport.gaussian import COVARIANCES
 from orca.transport.labels import LABEL_DISTANCES, LabelOptions
 from orca.types import InputError
 
+NAMES = ("auto", "dense", "streaming", "flash", "exact")
+
 
 @dataclass(frozen=True)
 class OTDDOptions:
@@ -18,7 +20,7 @@ class OTDDOptions:
     Attributes:
         label_distance: ``gaussian``, ``exact`` (Sinkhorn divergence between class clouds), ``means`` or ``none``.
         covariance: of ``gaussian``: ``full`` or ``diagonal``.
-        reg: eps of the outer problem, absolute, unit of the cost.
+        reg: eps of the outer problem, absolute, unit of the cost; 0 solves it exactly.
         label_reg: eps of ``exact``; None is ``reg``.
         p: power of the distances, 2 or 1. With 1, ``gaussian`` is the root of the squared Bures-Wasserstein distance.
         debias: subtract the self terms.
@@ -28,6 +30,8 @@ class OTDDOptions:
         class_cap: most samples of a class that its label distance sees, evenly spaced; None takes all.
         tolerance: largest L1 marginal error.
         max_iterations: most updates at the final eps.
+        engine: ``auto``, ``dense``, ``streaming``, ``flash`` or ``exact``; see ``orca.transport.engines``.
+        memory: most memory that ``auto`` lets the dense engine take, GiB.
     """
 
     label_distance: str = "gaussian"
@@ -42,6 +46,8 @@ class OTDDOptions:
     class_cap: int | None = None
     tolerance: float = 1e-3
     max_iterations: int = 500
+    engine: str = "auto"
+    memory: float = 4.0
 
     def __post_init__(self) -> None:
         """Raises one InputError that lists all faults."""
@@ -51,7 +57,18 @@ class OTDDOptions:
                 self.covariance in COVARIANCES,
                 f"covariance: expected {' or '.join(COVARIANCES)}, got {self.covariance!r}",
             ),
-            (self.reg > 0, f"reg: expected a positive number, got {self.reg}"),
+            (self.reg >= 0, f"reg: expected a number of at least 0, got {self.reg}"),
+            (
+                self.reg > 0 or self.engine in ("auto", "exact"),
+                f"reg: expected a positive number for engine {self.engine!r}; 0 is solved by 'exact'",
+            ),
+            (self.reg == 0 or self.engine != "exact", f"reg: expected 0 for engine 'exact', got {self.reg}"),
+            (self.engine in NAMES, f"engine: expected one of {', '.join(NAMES)}; got {self.engine!r}"),
+            (self.memory > 0, f"memory: expected a positive number of GiB, got {self.memory}"),
+            (
+                self.reg > 0 or self.label_distance != "exact" or self.label_reg is not None,
+                "label_reg: expected a positive number where reg is 0 and label distances are 'exact'; got None",
+            ),
             (
                 self.label_reg is None or self.label_reg > 0,
                 f"label_reg: expected None or positive, got {self.label_reg}",
@@ -97,3 +114,5 @@ class OTDDChanges(TypedDict, total=False):
     class_cap: int | None
     tolerance: float
     max_iterations: int
+    engine: str
+    memory: float

@@ -5,7 +5,8 @@
 
 (Alvarez-Melis and Fusi 2020, arXiv 2002.02923, eq. 4.) W compares the classes of two labels as distributions over the
 features. The cost is **not halved** and no root is taken: two points at distance 5 have feature cost 25 for p = 2. The
-ORCA reference halves both parts; its value with eps is half of ours with 2 eps. Samples have equal weights.
+ORCA reference halves both parts; its value with eps is half of ours with 2 eps. Samples weigh the same unless weights
+are given.
 
 ``reg`` is eps, absolute, in the unit of the cost (squared features for p = 2). Debiased values of small samples depend
 on the sample size: compare them at equal sizes only.
@@ -13,18 +14,20 @@ on the sample size: compare them at equal sizes only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from orca.transport.cost import class_clouds, pairwise_cost
+from orca.transport.cost import Clouds, Products, class_clouds, distance_cost, pairwise_cost
+from orca.transport.engines import ENGINES, choose
 from orca.transport.labels import LABEL_DISTANCES
 from orca.transport.options import OTDDChanges, OTDDOptions
+from orca.transport.problem import Problem, Side
 from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
-from orca.transport.statistics import SourceStatistics, checked, joint_cost, statistics
-from orca.types import InputError, LabeledSet
+from orca.transport.statistics import SourceStatistics, checked, checked_weights, outer, same_space, statistics
+from orca.types import InputError
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class OTDDResult:
         marginal_error: largest L1 marginal error of the outer problems.
         iterations: updates of the problem between the sets.
         converged: whether the outer problems met the tolerance.
-        coupling: mass moved from each source sample to each target sample, (n, m).
+        engine: what solved the problem between the sets.
+        problem: that problem, samples class by class.
+        solution: its potentials.
+        orders: sample of the source (n,) and of the target (m,) that each row and column of the problem is.
     """
 
     value: Tensor
@@ -49,36 +55,20 @@ class OTDDResult:
     marginal_error: float
     iterations: int
     converged: bool
-    coupling: Tensor
+    engine: str
+    problem: Problem
+    solution: SinkhornResult
+    orders: tuple[Tensor, Tensor]
 
     def plan(self) -> Tensor:
-        """Mass moved from each source sample to each target sample, (n, m), without gradient; sums to 1."""
-        return self.coupling
+        """Mass moved from each source sample to each target sample, (n, m), without gradient; sums to 1.
 
-
-def _same_space(xs: Tensor, xt: Tensor) -> None:
-    if xs.shape[1] != xt.shape[1]:
-        raise InputError(
-            f"both sets must have one feature dimension; got source {xs.shape[1]}, target {xt.shape[1]}; embed both "
-            "with one body or project them to a common dimension"
-        )
-    if xs.device != xt.device:
-        raise InputError(
-            f"both sets must be on one device; got source {xs.device}, target {xt.device}; move one of them"
-        )
-
-
-def _sides(
-    source: SourceStatistics | LabeledSet, xt: Tensor, yt: Tensor, options: OTDDOptions
-) -> tuple[SourceStatistics, Tensor, Tensor]:
-    """Source statistics, computed if they are not there yet, and the checked target in the same type."""
-    if isinstance(source, SourceStatistics):
-        _same_space(source.x, xt)
-        return source, xt.to(source.x.dtype), yt
-    xs, ys = checked(source.x, source.y, "source")
-    _same_space(xs, xt)
-    wider = torch.promote_types(xs.dtype, xt.dtype)
-    return statistics(xs.to(wider), ys, options), xt.to(wider), yt
+        Made from the potentials at each call: n x m numbers, however the problem was solved.
+        """
+        found = self.solution.coupling
+        moved = found[0] if found.numel() else self.problem.plan(self.solution.f[0], self.solution.g[0])
+        rows, cols = (torch.argsort(order) for order in self.orders)
+        return moved[rows][:, cols]
 
 
 def _given(source: SourceStatistics, xs: Tensor, ys: Tensor, options: OTDDOptions) -> SourceStatistics:
@@ -88,7 +78,7 @@ def _given(source: SourceStatistics, xs: Tensor, ys: Tensor, options: OTDDOption
     if xs.requires_grad:
         raise InputError("source statistics hold the source constant; leave them out for a gradient to the source")
     same = source.x is xs or torch.equal(source.x, xs.to(source.x.dtype))
-    if not same or not torch.equal(source.labels[source.y], ys.to(source.y)):
+    if not same or not (source.y is ys or torch.equal(source.y, ys.to(source.y))):
         raise InputError("source statistics belong to another source; make them anew with SourceStatistics.of")
     return source
 
@@ -99,6 +89,8 @@ def otdd(
     xt: Tensor,
     yt: Tensor,
     *,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
     source: SourceStatistics | None = None,
     **options: Unpack[OTDDChanges],
 ) -> OTDDResult:
@@ -112,7 +104,9 @@ def otdd(
         ys: source labels, (n,), integers of at least 0, not necessarily contiguous.
         xt: target features, (m, d).
         yt: target labels, (m,); they share no names with the source's.
-        source: statistics of the source, computed once by ``SourceStatistics.of``; their options hold.
+        a: weights of the source samples, (n,), at least 0, scaled to sum 1; None is uniform.
+        b: weights of the target samples, (m,), likewise.
+        source: statistics of the source, computed once by ``SourceStatistics.of``; their options and weights hold.
         **options: fields of ``OTDDOptions``.
 
     Returns:
@@ -122,24 +116,38 @@ def otdd(
         InputError: sets that are empty, not finite, or of different dimensions; wrong labels or options.
     """
     chosen = source.options if source and not options else OTDDOptions(**options)
-    given = LabeledSet(xs, ys) if source is None else _given(source, xs, ys, chosen)
     xt, yt = checked(xt, yt, "target")
+    if source is None:
+        xs, ys = checked(xs, ys, "source")
+        wider = torch.promote_types(xs.dtype, xt.dtype)
+        xs, xt = xs.to(wider), xt.to(wider)
+    elif a is not None:
+        raise InputError("source statistics hold the weights of the source; give them to SourceStatistics.of, not as a")
+    else:
+        _given(source, xs, ys, chosen)
+        xs, xt = source.x, xt.to(source.x.dtype)
+    same_space(xs, xt)
     with torch.autocast(xt.device.type, enabled=False):
-        stats, xt, yt = _sides(given, xt, yt, chosen)
-        return joint(stats, statistics(xt, yt, chosen))
+        if source is None:
+            source = statistics(xs, ys, chosen, checked_weights(a, xs, "source"))
+        return joint(source, statistics(xt, yt, chosen, checked_weights(b, xt, "target")))
 
 
 def joint(source: SourceStatistics, target: SourceStatistics) -> OTDDResult:
     """Dataset distance of two sets by their statistics, which share their options; see ``otdd``."""
     options = source.options
+    engine = choose(outer(source.side, target.side, None, options), options.engine, options.memory)
+    products = Products.of(source.side.x, target.side.x) if engine == "dense" else None
     kind = LABEL_DISTANCES.get(options.label_distance)
     with torch.set_grad_enabled(torch.is_grad_enabled() and options.label_gradient):
-        table = kind.between(source.description, target.description, options.labels)
-    cost = joint_cost(source.x, target.x, table, (source.y, target.y), options)
-    cross = sinkhorn(cost, reg=options.reg, **options.stopping)
-    value = envelope(cross, cost)[0] - source.own / 2 - target.own / 2
+        table = kind.between(source.description, target.description, options.labels, products)
+    problem = outer(source.side, target.side, table, options)
+    value, cross = ENGINES[engine](problem, products)
     error, done = _convergence(cross, source.solution, target.solution)
-    return OTDDResult(value, table, source.labels, target.labels, error, cross.iterations, done, cross.coupling[0])
+    return OTDDResult(
+        value - source.own / 2 - target.own / 2, table, source.labels, target.labels, error, cross.iterations, done,
+        engine, problem, cross, (source.order, target.order),
+    )  # fmt: skip
 
 
 def _convergence(*solved: SinkhornResult | None) -> tuple[float, bool]:
@@ -189,22 +197,65 @@ def otdd_classwise(
     """
     options = source.options
     xt, yt = checked(xt, yt, "target")
+    same_space(source.x, xt)
+    labels, index = torch.unique(yt, return_inverse=True)
     with torch.autocast(xt.device.type, enabled=False):
-        source, xt, yt = _sides(source, xt, yt, options)
-        labels, index = torch.unique(yt, return_inverse=True)
-        clouds = class_clouds(xt, index, len(labels))
-        kind = LABEL_DISTANCES.get(options.label_distance)
-        with torch.no_grad():
-            capped = class_clouds(xt, index, len(labels), cap=options.class_cap)
-            table = kind.between(source.description, kind.describe(capped, options.labels), options.labels)
-        cost = pairwise_cost(source.x[None].expand(len(labels), -1, -1), clouds.x, options.p) * options.lambda_x
-        cross = sinkhorn(cost, None, clouds.weight, reg=options.reg, **options.stopping)
-        constant = options.lambda_y * table[source.y].mean(0)  # (K_t,): <P, W> for any plan
-        value, own = envelope(cross, cost) + constant - source.own / 2, None
-        if options.debias:
-            cost = pairwise_cost(clouds.x, clouds.x, options.p) * options.lambda_x
-            own = sinkhorn_self(cost, clouds.weight, reg=options.reg, **options.stopping)
-            value = value - envelope(own, cost) / 2
+        clouds = class_clouds(xt.to(source.x.dtype), index, len(labels))
+        whole = Side(clouds.x.flatten(0, 1), labels.new_zeros(clouds.weight.numel()), clouds.weight.flatten())
+        engine = choose(outer(source.side, whole, None, options), options.engine, options.memory)
+        solve = _all_classes if engine == "dense" else _class_by_class
+        value, table, solved = solve(source, clouds, engine)
+        constant = options.lambda_y * (source.side.weight @ table[source.side.index])  # (K_t,): <P, W> for any plan
+        value = value + constant - source.own / 2
         shares = (clouds.size / len(xt)).to(value.dtype) if weights is None else weights
-    error, done = _convergence(cross, own, source.solution)
+    error, done = _convergence(*solved, source.solution)
     return ClasswiseResult((shares * value).sum(), value, shares, table, error, done)
+
+
+def _class_table(source: SourceStatistics, clouds: Clouds, products: Products | None) -> Tensor:
+    """Label distances between the source's classes and these, (K_s, K_t), without gradient.
+
+    ``products`` are those with the padded clouds.
+    """
+    options, kind = source.options, LABEL_DISTANCES.get(source.options.label_distance)
+    with torch.no_grad():
+        if options.class_cap is None or options.class_cap >= clouds.weight.shape[1]:
+            place = torch.arange(clouds.weight.numel(), device=clouds.x.device).view_as(clouds.weight)
+            clouds = replace(clouds, where=place, straight=True)
+        else:
+            kept = torch.repeat_interleave(torch.arange(len(clouds.size), device=clouds.x.device), clouds.size)
+            clouds = class_clouds(clouds.x[clouds.weight > 0], kept, len(clouds.size), cap=options.class_cap)
+            products = None
+        return kind.between(source.description, kind.describe(clouds, options.labels), options.labels, products)
+
+
+def _all_classes(source: SourceStatistics, clouds: Clouds, engine: str) -> tuple[Tensor, Tensor, list[SinkhornResult]]:
+    """Feature terms of all classes (K_t,) in one batch, label distances, and the solutions."""
+    options, side = source.options, source.side
+    products = Products.of(side.x, clouds.x.flatten(0, 1))
+    cost = distance_cost(products, options.p) * options.lambda_x
+    cost = cost.view(len(side), *clouds.weight.shape).transpose(0, 1)  # (K_t, n, r)
+    rows = side.weight.expand(len(clouds.size), -1)
+    solved = [sinkhorn(cost, rows, clouds.weight, reg=options.reg, **options.stopping)]
+    value = envelope(solved[0], cost)
+    if options.debias:
+        own = pairwise_cost(clouds.x, clouds.x, options.p) * options.lambda_x
+        solved.append(sinkhorn_self(own, clouds.weight, reg=options.reg, **options.stopping))
+        value = value - envelope(solved[1], own) / 2
+    return value, _class_table(source, clouds, products), solved
+
+
+def _class_by_class(
+    source: SourceStatistics, clouds: Clouds, engine: str
+) -> tuple[Tensor, Tensor, list[SinkhornResult]]:
+    """As ``_all_classes``, one after another, where all at once would not fit."""
+    options, values, solved = source.options, [], []
+    for x, weight in zip(clouds.x, clouds.weight, strict=True):
+        side = Side(x[weight > 0], torch.zeros_like(weight[weight > 0], dtype=torch.int64), weight[weight > 0])
+        value, cross = ENGINES[engine](outer(source.side, side, None, options), None)
+        solved.append(cross)
+        if options.debias:
+            own, alone = ENGINES[engine](outer(side, side, None, options), None)
+            value, solved = value - own / 2, [*solved, alone]
+        values.append(value)
+    return torch.stack(values), _class_table(source, clouds, None), solved

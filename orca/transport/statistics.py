@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orca.transport.cost import class_clouds, label_cost, pairwise_cost
+from orca.transport.cost import Products, class_clouds
+from orca.transport.engines import ENGINES, choose
 from orca.transport.labels import LABEL_DISTANCES
 from orca.transport.options import OTDDOptions
-from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn_self
+from orca.transport.problem import Problem, Side
+from orca.transport.sinkhorn import SinkhornResult
 from orca.types import InputError, LabeledSet
 
 
@@ -21,9 +23,11 @@ class SourceStatistics:
 
     Attributes:
         x: features, (n, d).
-        y: position of each label in ``labels``, (n,).
+        y: labels, (n,).
         labels: the labels that occur, ascending, (K,).
         options: what they were computed for.
+        side: the samples class by class.
+        order: row of ``x`` that each sample of ``side`` is, (n,).
         description: classes as the label distance sees them.
         within: label distances W**p inside the set, (K, K).
         own: OT_eps of the set with itself, scalar; 0 without debiasing.
@@ -34,21 +38,30 @@ class SourceStatistics:
     y: Tensor
     labels: Tensor
     options: OTDDOptions
+    side: Side
+    order: Tensor
     description: Any
     within: Tensor
     own: Tensor
     solution: SinkhornResult | None
 
     @classmethod
-    def of(cls, source: LabeledSet, options: OTDDOptions | None = None) -> SourceStatistics:
+    def of(
+        cls, source: LabeledSet, options: OTDDOptions | None = None, *, weights: Tensor | None = None
+    ) -> SourceStatistics:
         """Statistics of a set that stays constant: they carry no gradient.
 
+        Args:
+            source: the set.
+            options: of the distance.
+            weights: of the samples, (n,), at least 0; None is uniform.
+
         Raises:
-            InputError: the set is empty, not finite, or its labels are not integers of at least 0.
+            InputError: the set is empty, not finite, or its labels or weights are not what they should be.
         """
         x, y = checked(source.x, source.y, "source")
         with torch.no_grad():
-            return statistics(x, y, options or OTDDOptions())
+            return statistics(x, y, options or OTDDOptions(), checked_weights(weights, x, "source"))
 
 
 def checked(x: Tensor, y: Tensor, which: str) -> tuple[Tensor, Tensor]:
@@ -74,39 +87,57 @@ def checked(x: Tensor, y: Tensor, which: str) -> tuple[Tensor, Tensor]:
     return (x if x.dtype == torch.float64 else x.float()), y.to(x.device, torch.int64)
 
 
-def joint_cost(x: Tensor, y: Tensor, table: Tensor, index: tuple[Tensor, Tensor], options: OTDDOptions) -> Tensor:
-    """lambda_x d(x_i, y_j)**p + lambda_y W[label_i, label_j], as a batch of one.
-
-    Args:
-        x: features of the rows, (n, d).
-        y: features of the columns, (m, d).
-        table: W**p, (K, L).
-        index: labels of the rows (n,) and of the columns (m,).
-        options: weights and power.
-
-    Returns:
-        (1, n, m).
-    """
-    cost = pairwise_cost(x, y, options.p)
-    if options.lambda_x != 1:
-        cost = cost * options.lambda_x
-    if options.lambda_y and options.label_distance != "none":
-        cost = label_cost(table if options.lambda_y == 1 else table * options.lambda_y, *index).add_(cost)
-    return cost[None]
+def checked_weights(weights: Tensor | None, x: Tensor, which: str) -> Tensor:
+    """Weights of the samples of x (n, d) with sum 1, (n,); uniform ones for None."""
+    if weights is None:
+        return x.new_full((len(x),), 1 / len(x))
+    shape = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+    if shape != (len(x),):
+        raise InputError(f"{which} weights: expected a tensor ({len(x)},), one for each row of x; got {shape}")
+    weights = weights.detach().to(x)
+    if not bool(torch.isfinite(weights).all() & (weights >= 0).all() & (weights.sum() > 0)):
+        raise InputError(f"{which} weights: expected finite numbers of at least 0, not all 0; they are scaled to sum 1")
+    return weights / weights.sum()
 
 
-def statistics(x: Tensor, y: Tensor, options: OTDDOptions) -> SourceStatistics:
-    """Statistics of checked features (n, d) and labels (n,), with the gradient to the features."""
+def same_space(xs: Tensor, xt: Tensor) -> None:
+    """Whether both sets (n, d), (m, d) can be compared point by point, or an error that says why not."""
+    if xs.shape[1] != xt.shape[1]:
+        raise InputError(
+            f"both sets must have one feature dimension; got source {xs.shape[1]}, target {xt.shape[1]}; embed both "
+            "with one body, project them to a common dimension, or compare them with geometry='gromov'"
+        )
+    if xs.device != xt.device:
+        raise InputError(
+            f"both sets must be on one device; got source {xs.device}, target {xt.device}; move one of them"
+        )
+
+
+def outer(s: Side, t: Side, table: Tensor | None, options: OTDDOptions) -> Problem:
+    """The outer problem of two sides with the label distances ``table`` (K, L)."""
+    if table is not None:
+        table = None if options.label_distance == "none" or not options.lambda_y else table * options.lambda_y
+    return Problem(s, t, table, options.lambda_x, options.p, options.reg, options.stopping)
+
+
+def statistics(x: Tensor, y: Tensor, options: OTDDOptions, weight: Tensor) -> SourceStatistics:
+    """Statistics of checked features (n, d), labels (n,) and weights (n,), with the gradient to the features."""
     labels, index = torch.unique(y, return_inverse=True)
+    order = torch.argsort(index, stable=True)
+    if bool((index[1:] >= index[:-1]).all()):
+        side = Side(x, index, weight)
+    else:
+        side = Side(x[order], index[order], weight[order])
+    problem = outer(side, side, None, options)
+    engine = choose(problem, options.engine, options.memory)
+    products = Products.of(side.x) if options.debias and engine == "dense" else None
     kind = LABEL_DISTANCES.get(options.label_distance)
     with torch.set_grad_enabled(torch.is_grad_enabled() and options.label_gradient):
-        clouds = class_clouds(x, index, len(labels), cap=options.class_cap)
+        clouds = class_clouds(side.x, side.index, len(labels), cap=options.class_cap, weight=side.weight)
         description = kind.describe(clouds, options.labels)
-        within = kind.between(description, None, options.labels)
+        within = kind.between(description, None, options.labels, products)
     own, solution = x.new_zeros(()), None
     if options.debias:
-        cost = joint_cost(x, x, within, (index, index), options)
-        solution = sinkhorn_self(cost, reg=options.reg, **options.stopping)
-        own = envelope(solution, cost)[0]
+        own, solution = ENGINES[engine](outer(side, side, within, options), products)
         solution = replace(solution, coupling=x.new_zeros(0))
-    return SourceStatistics(x, index, labels, options, description, within, own, solution)
+    return SourceStatistics(x, y, labels, options, side, order, description, within, own, solution)

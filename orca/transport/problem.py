@@ -1,0 +1,113 @@
+"""The outer problem: transport between two labelled sets under the cost of features and labels.
+
+    cost_ij = scale d(x_i, y_j)**p + table[label_i, label_j]
+
+Solved as ``sinkhorn`` says; differentiable in the features and in the table by the envelope theorem.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from orca.transport.cost import Products, distance_cost, label_cost
+from orca.transport.divergence import Stopping
+from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sets.
+
+    Attributes:
+        x: features, (n, d).
+        index: class of each sample, (n,) int64.
+        weight: of each sample, sum 1, (n,).
+    """
+
+    x: Tensor
+    index: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.x)
+
+    def take(self, rows: Tensor) -> Side:
+        """Some of the samples, their weights scaled to sum 1; uniform where all of these are 0."""
+        weight = self.weight[rows]
+        weight = torch.where(weight.sum() > 0, weight, torch.ones_like(weight))
+        return Side(self.x[rows], self.index[rows], weight / weight.sum())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Transport between two sets.
+
+    Attributes:
+        s: rows.
+        t: columns; the same object as ``s`` for a set with itself, which is solved with equal potentials.
+        table: cost of each pair of labels, (K, L), or None for no label term.
+        scale: factor of the features' part.
+        p: power of the distances, 1 or 2.
+        reg: eps.
+        stopping: tolerance and most iterations.
+    """
+
+    s: Side
+    t: Side
+    table: Tensor | None
+    scale: float
+    p: int
+    reg: float
+    stopping: Stopping
+
+    @property
+    def itself(self) -> bool:
+        """Whether it is a set with itself."""
+        return self.s is self.t
+
+    def transposed(self) -> Problem:
+        """Rows and columns exchanged."""
+        return replace(self, s=self.t, t=self.s, table=None if self.table is None else self.table.mT)
+
+    def cost(self, products: Products | None = None) -> Tensor:
+        """The whole cost, (n, m), differentiable in products (made here if None) and table."""
+        made = Products.of(self.s.x, None if self.itself else self.t.x) if products is None else products
+        cost = distance_cost(made, self.p)
+        if self.scale != 1:
+            cost = cost * self.scale
+        return cost if self.table is None else label_cost(self.table, self.s.index, self.t.index).add_(cost)
+
+    def add_labels(self, cost: Tensor, rows: slice) -> Tensor:
+        """Adds the label term in place to the cost (r, m) of some rows."""
+        if self.table is not None:
+            cost.add_(self.table[:, self.t.index].index_select(0, self.s.index[rows]))
+        return cost
+
+    @torch.no_grad()
+    def plan(self, f: Tensor, g: Tensor) -> Tensor:
+        """Mass moved from each row to each column at these potentials, (n, m)."""
+        moved = self.cost().neg_().add_(f[:, None]).add_(g).div_(self.reg).exp_()
+        return moved.mul_(self.s.weight[:, None]).mul_(self.t.weight)
+
+
+def solve_dense(problem: Problem, products: Products | None = None) -> tuple[Tensor, SinkhornResult]:
+    """Solves with the whole matrix in memory.
+
+    Args:
+        problem: the problem.
+        products: of its two sides, if they are there already; the gradient to the features flows through them.
+
+    Returns:
+        The value, scalar, differentiable; the solution as a batch of one, without its plan.
+    """
+    cost = problem.cost(products)[None]
+    if problem.itself:
+        solved = sinkhorn_self(cost, problem.s.weight[None], reg=problem.reg, **problem.stopping)
+    else:
+        weights = problem.s.weight[None], problem.t.weight[None]
+        solved = sinkhorn(cost, *weights, reg=problem.reg, **problem.stopping)
+    return envelope(solved, cost)[0], replace(solved, coupling=cost.new_zeros(0))
