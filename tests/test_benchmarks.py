@@ -1,4 +1,4 @@
-"""Benchmarks: the table says what the records say, goes between its markers, and the timings are finite."""
+"""The benchmark of whole runs: its table says what the records say and goes between its markers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import otdd, tasks
+from benchmarks import tasks
 from benchmarks.table import BEGIN, END, fill, lacks_markers, made_by, markdown, number, rows_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,51 +182,3 @@ def test_runs_are_listed_once_and_a_run_that_fails_does_not_stop_the_others(monk
     assert found == [RECORD]
     assert faults == ["made-up full b seed 0: the loss became nan"]
     assert "[2/3] made-up full b seed 0: the loss became nan" in capsys.readouterr().err
-
-
-SIZES = {"source": 60, "source-classes": 3, "classes": 2, "per-class": 8, "dim": 6, "repeats": 2, "device": "cpu"}
-SMALL = [f"--{name}={value}" for name, value in SIZES.items()]
-
-
-def test_the_otdd_benchmark_prints_finite_json_with_what_it_was_measured_on(capsys) -> None:
-    assert otdd.main([*SMALL, "--json"]) == 0
-    made = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert list(made["results"]) == ["joint", "classwise"]
-    for result in made["results"].values():
-        assert len(result["seconds"]) == 2
-        assert 0 < result["min_seconds"] <= result["median_seconds"] <= result["max_seconds"]
-        assert result["converged"]
-        assert result["value"] > 0
-        assert result["gradient_norm"] > 0
-    assert {"machine", "versions", "threads", "device", "commit", "distance", "seed"} <= set(made)
-
-
-def test_the_otdd_benchmark_draws_the_same_data_again(capsys) -> None:
-    values = []
-    for _ in range(2):
-        otdd.main([*SMALL, "--json", "--kinds", "joint"])
-        values.append(json.loads(capsys.readouterr().out)["results"]["joint"]["value"])
-    assert values[0] == values[1]
-
-
-def test_the_otdd_benchmark_prints_a_table(capsys) -> None:
-    otdd.main(SMALL)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines[2:4]] == ["joint", "classwise"]
-    assert len({line.count("|") for line in lines[:4]}) == 1
-    assert "2 repeats" in lines[-1]
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["--kinds", "join"], "joint and classwise"),
-        (["--source", "2", "--source-classes", "3"], "too few"),
-        (["--dim", "0"], "at least 1"),
-        (["--device", "abacus"], "abacus"),
-    ],
-)
-def test_the_otdd_benchmark_refuses_bad_input(given: list[str], said: str, capsys) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        otdd.main([*SMALL, *given])
-    assert said in capsys.readouterr().err
