@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.otdd_command import otdd
 from flows.terminal import exit_codes, log_to_stderr
 
 app = typer.Typer(
@@ -168,6 +169,9 @@ def predict(
         arrays = predict_file(load(folder), input, output)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
     typer.echo(f"{output}: {shapes}", err=True)
+
+
+app.command()(otdd)
 
 
 def _listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:
