@@ -102,11 +102,6 @@ def alone(figure: Markup) -> str:
     return f"{head}>{ALONE}{rest}\n"
 
 
-def short(name: str) -> str:
-    """A set's name without the folders of its path."""
-    return name.rpartition("/")[2]
-
-
 def nearest_labels(record: Record, most: int = PAIRS) -> list[dict[str, Any]]:
     """The nearest pairs of labels, nearest first: {"source", "target", "distance", "mass"}; empty where unknown."""
     table, mass = record["label_distances"], record["label_mass"]
