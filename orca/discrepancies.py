@@ -26,7 +26,7 @@ from orca.types import InputError, LabeledSet
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Target features (m, d) and labels (m,) int64 to a scalar, differentiable in the features."""
 
-OTHERS = ("kernels", "projections", "moments")  # fields of the settings that transport does not read
+OTHERS = ("kernels", "projections", "moments")  # fields of the settings that are no fields of OTDDOptions
 
 
 class Prepare(Protocol):

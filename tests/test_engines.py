@@ -70,6 +70,37 @@ def test_streaming_takes_weights_and_leaves_out_what_weighs_nothing() -> None:
     assert plan[:, 20:].sum() == 0
 
 
+@pytest.mark.parametrize("engine", ["dense", "streaming"])
+def test_a_class_far_away_that_weighs_nothing_leaves_plan_and_gradient_finite(engine: Any) -> None:
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(40) % 2
+    x = torch.randn(40, 2, generator=draw) + 20.0 * y[:, None]
+    moving = (x + 0.5).requires_grad_()
+    result = otdd(x, y, moving, y, a=(y == 0).float(), engine=engine)
+    result.value.backward()
+    assert torch.isfinite(result.plan()).all()
+    assert moving.grad is not None
+    assert torch.isfinite(moving.grad).all()
+    assert result.plan()[y == 1].sum() == 0
+
+
+def test_streaming_from_a_start_that_is_not_finite_is_not_called_converged() -> None:
+    xs, ys, xt, yt = *labelled(37, 4, 3, 0), *labelled(29, 4, 4, 1)
+    problem = otdd(xs, ys, xt, yt, reg=1.0).problem
+    assert not streaming.sinkhorn_streaming(problem, torch.full((29,), float("nan")).double()).converged
+
+
+def test_numbers_too_large_and_wrong_class_weights_are_an_error() -> None:
+    xs, ys, xt, yt = *labelled(37, 4, 3, 0), *labelled(29, 4, 4, 1)
+    with pytest.raises(InputError, match="expected a finite sum of squares"):
+        otdd(xs.float() * 1e20, ys, xt.float(), yt)
+    with pytest.raises(InputError, match="lambda_x: expected a number of at least 0, got inf"):
+        OTDDOptions(lambda_x=float("inf"))
+    statistics = SourceStatistics.of(LabeledSet(xs, ys), OTDDOptions(reg=1.0))
+    with pytest.raises(InputError, match=r"class weights: expected \(4,\) numbers"):
+        otdd_classwise(statistics, xt, yt, weights=torch.ones(1))
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_streaming_says_when_it_has_not_converged() -> None:
     xs, ys, xt, yt = *labelled(37, 4, 3, 0), *labelled(29, 4, 4, 1)

@@ -84,7 +84,7 @@ def _between_means(source: LabeledSet, target: LabeledSet, options: OTDDOptions)
     """
     if options.p != 2:
         return None
-    gap = source.x.double().mean(0) - target.x.to(source.x).double().mean(0)
+    gap = source.x.cpu().double().mean(0) - target.x.cpu().double().mean(0)
     labels = options.lambda_y if options.label_distance != "none" else 0.0
     return (options.lambda_x + labels) * float(gap.square().sum())
 

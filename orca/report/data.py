@@ -119,3 +119,8 @@ def metric_title(name: str) -> str:
 def metric_label(name: str) -> str:
     """The metric's words with its unit, for axes."""
     return f"{metric_title(name)} ({METRICS.get(name).unit})" if name in METRICS else name
+
+
+def short(name: str) -> str:
+    """A set's name without the folders of its path."""
+    return name.rpartition("/")[2]

@@ -9,17 +9,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from orca.report.data import show
+from orca.report.data import short, show
 from orca.report.style import CELL, FAINT, INK, ONE, TWO, WIDTH, figure, safe, svg
 
 NUMBERED, NAMED = 12, 40  # labels up to which cells have numbers, and ticks all their names
 Record = Mapping[str, Any]
 Figure = tuple[Markup, str]
-
-
-def short(name: str) -> str:
-    """A set's name without the folders of its path."""
-    return name.rpartition("/")[2]
 
 
 def ranking(records: Sequence[Record]) -> Figure:

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from orca.report.data import show
+from orca.report.data import short, show
 from orca.runtime import atomic_write, write_json
 from orca.types import InputError
 

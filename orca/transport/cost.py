@@ -28,8 +28,9 @@ class _PairwiseCost(Function):
         x, y = x - centre, y - centre
         cost = torch.matmul(x, y.mT).mul_(-2)  # (..., n, m)
         cost.add_(x.square().sum(-1)[..., :, None]).add_(y.square().sum(-1)[..., None, :]).clamp_(min=0)
-        if p == 1:
-            cost.sqrt_()
+        if p == 1:  # squares below their rounding are 0, as in `distances`
+            norms = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
+            cost.masked_fill_(cost <= norms.mul_(4 * torch.finfo(cost.dtype).eps), 0).sqrt_()
         ctx.p = p
         ctx.save_for_backward(x, y, *([cost] if p == 1 else []))
         return cost

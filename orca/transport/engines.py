@@ -7,7 +7,8 @@
 ``exact``      POT's network simplex, for ``reg`` = 0: no regularisation, the matrix in memory, on the CPU
 
 ``auto`` takes ``exact`` for ``reg`` = 0, ``dense`` while its matrices fit into the memory allowed, then ``flash`` where
-it can, else ``streaming``. The choice depends on sizes and options alone, so that a machine repeats its numbers.
+it can, else ``streaming``. The choice depends on sizes, options, device and installed packages, not on what else runs,
+so that a machine repeats its numbers.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def _flash(problem: Problem, products: Products | None) -> tuple[Tensor, Sinkhor
 
     with torch.no_grad():
         centre = problem.t.x.mean(0)
-        x, y = ((side.x - centre).float().contiguous() for side in (problem.s, problem.t))
+        size = problem.scale**0.5  # into the features: lambda_x of the kernels counts beside a label term alone
+        x, y = (((side.x - centre) * size).float().contiguous() for side in (problem.s, problem.t))
         label: dict[str, object] = {}
         if problem.table is not None:
             k, classes = problem.table.shape
@@ -67,14 +69,14 @@ def _flash(problem: Problem, products: Products | None) -> tuple[Tensor, Sinkhor
                 "label_x": problem.s.index.int(), "label_y": (problem.t.index + k).int(),
                 "label_cost_matrix": joint.float().contiguous(), "lambda_y": 1.0,
             }  # fmt: skip
-        widest = problem.scale * float((x.square().sum(1).max().sqrt() + y.square().sum(1).max().sqrt()) ** 2)
+        widest = float((x.square().sum(1).max().sqrt() + y.square().sum(1).max().sqrt()) ** 2)
         widest += 0.0 if problem.table is None else float(problem.table.max())
         levels = [problem.reg]
         while levels[0] < widest:
             levels.insert(0, levels[0] / ANNEALING)
         _, g = sinkhorn_flashstyle_symmetric(
             x, y, problem.s.weight.float(), problem.t.weight.float(), eps_list=levels + [problem.reg] * FLASH_STEPS,
-            lambda_x=problem.scale, allow_tf32=False, **label,
+            allow_tf32=False, **label,
         )  # fmt: skip
     return solve_streaming(problem, g.to(problem.t.x.dtype))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -57,7 +58,7 @@ class OTDDOptions:
                 self.covariance in COVARIANCES,
                 f"covariance: expected {' or '.join(COVARIANCES)}, got {self.covariance!r}",
             ),
-            (self.reg >= 0, f"reg: expected a number of at least 0, got {self.reg}"),
+            (0 <= self.reg < math.inf, f"reg: expected a number of at least 0, got {self.reg}"),
             (
                 self.reg > 0 or self.engine in ("auto", "exact"),
                 f"reg: expected a positive number for engine {self.engine!r}; 0 is solved by 'exact'",
@@ -74,8 +75,8 @@ class OTDDOptions:
                 f"label_reg: expected None or positive, got {self.label_reg}",
             ),
             (self.p in (1, 2), f"p: expected 1 or 2, got {self.p}"),
-            (self.lambda_x >= 0, f"lambda_x: expected at least 0, got {self.lambda_x}"),
-            (self.lambda_y >= 0, f"lambda_y: expected at least 0, got {self.lambda_y}"),
+            (0 <= self.lambda_x < math.inf, f"lambda_x: expected a number of at least 0, got {self.lambda_x}"),
+            (0 <= self.lambda_y < math.inf, f"lambda_y: expected a number of at least 0, got {self.lambda_y}"),
             (
                 self.class_cap is None or self.class_cap >= 1,
                 f"class_cap: expected None or 1 and up, got {self.class_cap}",

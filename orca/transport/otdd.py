@@ -199,15 +199,19 @@ def otdd_classwise(
     xt, yt = checked(xt, yt, "target")
     same_space(source.x, xt)
     labels, index = torch.unique(yt, return_inverse=True)
+    if weights is not None and (weights.shape != labels.shape or not bool((weights >= 0).all())):
+        raise InputError(
+            f"class weights: expected ({len(labels)},) numbers of at least 0, one for each label; got {weights}"
+        )
     with torch.autocast(xt.device.type, enabled=False):
         clouds = class_clouds(xt.to(source.x.dtype), index, len(labels))
         whole = Side(clouds.x.flatten(0, 1), labels.new_zeros(clouds.weight.numel()), clouds.weight.flatten())
         engine = choose(outer(source.side, whole, None, options), options.engine, options.memory)
-        solve = _all_classes if engine == "dense" else _class_by_class
-        value, table, solved = solve(source, clouds, engine)
+        at_once = engine == "dense"
+        value, table, solved = _all_classes(source, clouds) if at_once else _class_by_class(source, clouds, engine)
         constant = options.lambda_y * (source.side.weight @ table[source.side.index])  # (K_t,): <P, W> for any plan
         value = value + constant - source.own / 2
-        shares = (clouds.size / len(xt)).to(value.dtype) if weights is None else weights
+        shares = (clouds.size / len(xt)).to(value.dtype) if weights is None else weights.to(value)
     error, done = _convergence(*solved, source.solution)
     return ClasswiseResult((shares * value).sum(), value, shares, table, error, done)
 
@@ -229,7 +233,7 @@ def _class_table(source: SourceStatistics, clouds: Clouds, products: Products | 
         return kind.between(source.description, kind.describe(clouds, options.labels), options.labels, products)
 
 
-def _all_classes(source: SourceStatistics, clouds: Clouds, engine: str) -> tuple[Tensor, Tensor, list[SinkhornResult]]:
+def _all_classes(source: SourceStatistics, clouds: Clouds) -> tuple[Tensor, Tensor, list[SinkhornResult]]:
     """Feature terms of all classes (K_t,) in one batch, label distances, and the solutions."""
     options, side = source.options, source.side
     products = Products.of(side.x, clouds.x.flatten(0, 1))

@@ -7,6 +7,7 @@ Solved as ``sinkhorn`` says; differentiable in the features and in the table by 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -90,8 +91,13 @@ class Problem:
     @torch.no_grad()
     def plan(self, f: Tensor, g: Tensor) -> Tensor:
         """Mass moved from each row to each column at these potentials, (n, m)."""
+        f, g = self.masked(f, g)
         moved = self.cost().neg_().add_(f[:, None]).add_(g).div_(self.reg).exp_()
         return moved.mul_(self.s.weight[:, None]).mul_(self.t.weight)
+
+    def masked(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Potentials with -inf where nothing weighs, so that no exponential of them overflows."""
+        return f.masked_fill(self.s.weight == 0, -math.inf), g.masked_fill(self.t.weight == 0, -math.inf)
 
 
 def solve_dense(problem: Problem, products: Products | None = None) -> tuple[Tensor, SinkhornResult]:

@@ -60,7 +60,7 @@ class SourceStatistics:
             InputError: the set is empty, not finite, or its labels or weights are not what they should be.
         """
         x, y = checked(source.x, source.y, "source")
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             return statistics(x, y, options or OTDDOptions(), checked_weights(weights, x, "source"))
 
 
@@ -84,6 +84,8 @@ def checked(x: Tensor, y: Tensor, which: str) -> tuple[Tensor, Tensor]:
             f"{which} features: expected finite numbers; {int(bad.sum())} of {len(x)} rows have NaN or infinity, the "
             f"first is row {int(bad.nonzero()[0])}; drop or impute them"
         )
+    if not bool(torch.isfinite(x.detach().square().sum())):
+        raise InputError(f"{which} features: expected a finite sum of squares; got one beyond {x.dtype}; scale them")
     return (x if x.dtype == torch.float64 else x.float()), y.to(x.device, torch.int64)
 
 

@@ -35,7 +35,7 @@ BLOCK = {"cpu": 2**22, "mps": 2**24, "cuda": 2**27}  # entries of a block: 16 Mi
 
 
 class _Pass(NamedTuple):
-    """One pass: potentials of the rows, column sums (m,), and the total mass."""
+    """One pass: potentials of the rows (n,), and column sums (m,)."""
 
     f: Tensor
     sums: Tensor
@@ -107,13 +107,14 @@ def sinkhorn_streaming(problem: Problem, start: Tensor | None = None) -> Sinkhor
         f, sums = _sweep(problem, g, columns=not problem.itself)
         if problem.itself:  # g is the old potential and f its image
             sums = ((g - f) / eps).exp()
-        error = (b * (sums - 1).abs()).nan_to_num().sum()
-        if step == budget or bool(error <= tolerance):
+        sums = torch.where(b > 0, sums, 1)
+        error = (b * (sums - 1).abs()).sum()
+        if step == budget or bool((error <= tolerance) | ~torch.isfinite(error)):
             break
-        g = (g + f) / 2 if problem.itself else torch.where(b > 0, g - eps * sums.log(), g)
+        g = (g + f) / 2 if problem.itself else g - eps * sums.log()
         step += 1
     f = g if problem.itself else f
-    total = (b * sums).nan_to_num().sum()
+    total = (b * sums).sum()
     f, g = f.masked_fill(a == 0, 0), g.masked_fill(b == 0, 0)
     value = (a * f).sum() + (b * g).sum() - eps * (total - 1)
     done = bool(error <= tolerance)
@@ -132,11 +133,11 @@ class _Stream(Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         problem: Problem = ctx.problem
-        f, g = ctx.solved.f[0], ctx.solved.g[0]
+        f, g = problem.masked(ctx.solved.f[0], ctx.solved.g[0])
         (x, a), (y, b) = ((side.x, side.weight) for side in (problem.s, problem.t))
         x, y = x - y.mean(0), y - y.mean(0)  # changes no gradient, and keeps its two terms small
         needs = ctx.needs_input_grad
-        grad_x, grad_y = torch.zeros_like(x), torch.zeros_like(y)
+        grad_x, grad_y = (torch.zeros_like(v) if needed else None for v, needed in zip((x, y), needs, strict=False))
         table = None if problem.table is None else torch.zeros_like(problem.table)
         for part, features in _blocks(problem):
             distance = features.clone() if problem.p == 1 else None
@@ -146,13 +147,14 @@ class _Stream(Function):
                 table += by_labels(moved, problem.s.index[part], problem.t.index, (table.shape[0], table.shape[1]))
             if distance is not None:
                 moved = torch.where(distance > 0, moved / (2 * distance), 0)
-            if needs[0]:
+            if grad_x is not None:
                 grad_x[part] = moved.sum(1)[:, None] * x[part] - moved @ y
-            if needs[1]:
+            if grad_y is not None:
                 grad_y += moved.sum(0)[:, None] * y - moved.mT @ x[part]
         factor = 2 * problem.scale * grads[0]
         label = None if table is None else table * grads[0]
-        return grad_x * factor, grad_y * factor, label, None, None
+        grad_x, grad_y = (None if v is None else v * factor for v in (grad_x, grad_y))
+        return grad_x, grad_y, label, None, None
 
 
 def solve_streaming(problem: Problem, start: Tensor | None = None) -> tuple[Tensor, SinkhornResult]:
