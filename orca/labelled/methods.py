@@ -101,7 +101,7 @@ def _gromov(source: LabeledSet, options: OTDDOptions) -> Callable[[LabeledSet], 
 
 
 def _sliced(source: LabeledSet, options: OTDDOptions) -> Callable[[LabeledSet], Outcome]:
-    note = "sliced is another number than that of sinkhorn, and it has no label distances and no plan"
+    note = "sliced is another number than that of sinkhorn, without plan; label distance, lambdas and reg do not enter it"
 
     def compared(target: LabeledSet) -> Outcome:
         result = sliced_otdd(source.x, source.y, target.x, target.y, options=SlicedOptions(p=options.p))
