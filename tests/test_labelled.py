@@ -338,7 +338,7 @@ def test_wrong_options_are_refused_before_any_data_is_read() -> None:
         ({"reg_unit": "m"}, "reg-unit: expected source or absolute, got 'm'"),
         ({"reg": -1.0}, "reg: expected"),
         ({"p": 3}, "p: expected 1 or 2"),
-        ({"lambda_y": -1.0}, "lambda_y: expected at least 0"),
+        ({"lambda_y": -1.0}, "lambda_y: expected a number of at least 0"),
     ):
         with pytest.raises(InputError, match=message):
             CompareOptions(**options)

@@ -149,7 +149,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
     "nan reg": (["A", "B", "--reg", "nan"], "reg: expected"),
     "unit of reg": (["A", "B", "--reg-unit", "m"], "reg-unit: expected source or absolute, got 'm'"),
     "power": (["A", "B", "--p", "3"], "p: expected 1 or 2, got 3"),
-    "weight": (["A", "B", "--lambda-x", "-1"], "lambda_x: expected at least 0"),
+    "weight": (["A", "B", "--lambda-x", "-1"], "lambda_x: expected a number of at least 0"),
     "samples": (["A", "B", "--samples", "1"], "samples: expected at least 4, got 1"),
     "fewer samples than classes": (["digits", "digits", "--raw", "--samples", "8"], "8 samples cannot hold 10 classes"),
     "seed": (["A", "B", "--seed", "-1"], "seed: expected at least 0"),

@@ -101,7 +101,7 @@ def _gromov(source: LabeledSet, options: OTDDOptions) -> Callable[[LabeledSet], 
 
 
 def _sliced(source: LabeledSet, options: OTDDOptions) -> Callable[[LabeledSet], Outcome]:
-    note = "sliced is another number than that of sinkhorn, without plan; label distance, lambdas and reg do not enter it"
+    note = "sliced is another number than that of sinkhorn, without a plan; it takes no label distance, lambdas or reg"
 
     def compared(target: LabeledSet) -> Outcome:
         result = sliced_otdd(source.x, source.y, target.x, target.y, options=SlicedOptions(p=options.p))
