@@ -30,8 +30,7 @@ from benchmarks.report import grown, table
 from orca.discrepancies import DiscrepancyConfig
 from orca.runtime import commit, finite, machine, peak_memory_mb, resolve_device, versions
 from orca.transport import SourceStatistics, otdd, otdd_classwise
-from orca.transport.sliced import SlicedStatistics, sliced_otdd
-from orca.transport.slices import SlicedOptions
+from orca.transport.sliced import SlicedOptions, SlicedStatistics, sliced_otdd
 from orca.types import InputError, LabeledSet
 
 SIZES = {"source": 5000, "source_classes": 10, "classes": 10, "per_class": 128, "dim": 768}

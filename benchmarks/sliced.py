@@ -32,8 +32,7 @@ from orca.discrepancies import DiscrepancyConfig
 from orca.runtime import commit, finite, machine, peak_memory_mb, resolve_device, rng, versions
 from orca.tasks import TASKS
 from orca.transport import otdd
-from orca.transport.sliced import sliced_otdd
-from orca.transport.slices import SlicedOptions
+from orca.transport.sliced import SlicedOptions, sliced_otdd
 from orca.types import InputError, LabeledSet
 
 LABELS = {"gaussian": (300, 900), "exact": (150, 450)}  # how the full distance compares labels: least and most samples

@@ -55,14 +55,14 @@ def otdd(  # noqa: PLR0913 - each argument is an option of the command
     """
     with exit_codes():
         from orca.labelled import CompareOptions, SetOptions, rank
-        from orca.report import transport
+        from orca.report import distances
 
-        place = None if output is None else transport.report_paths(output)[0]
+        place = None if output is None else distances.report_paths(output)[0]
         sets = SetOptions(body, features, raw, samples, seed, online, device)
         options = CompareOptions(method, label_distance, reg, reg_unit, p, debias, lambda_x, lambda_y)
         records = rank([first, *others], sets, options, progress=_progress)
         if output is not None:
-            transport.write_distances(output, records)
+            distances.write_distances(output, records)
     if as_json:
         print_json(as_document(records))
     else:
@@ -133,7 +133,7 @@ def _pair(record: Mapping[str, Any]) -> str:
 
 def _labels(record: Mapping[str, Any]) -> list[str]:
     """Nearest pairs of labels, and all distances where there are few."""
-    from orca.report.transport import nearest_labels
+    from orca.report.distances import nearest_labels
 
     near = nearest_labels(record, PAIRS)
     if not near:

@@ -17,9 +17,8 @@ from torch import Tensor
 from orca.registry import Registry
 from orca.transport.cost import pairwise_cost
 from orca.transport.options import OTDDOptions
-from orca.transport.otdd import otdd, otdd_classwise
-from orca.transport.sliced import SlicedStatistics, sliced_otdd
-from orca.transport.slices import SlicedOptions
+from orca.transport.otdd import otdd_classwise, sinkhorn_otdd
+from orca.transport.sliced import SlicedOptions, SlicedStatistics, sliced_otdd
 from orca.transport.statistics import SourceStatistics, checked
 from orca.types import InputError, LabeledSet
 
@@ -119,7 +118,7 @@ def _mean_cost(x: Tensor) -> float:
 
 def _prepare_otdd(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
     statistics = SourceStatistics.of(source, config.options(source))
-    return lambda x, y: otdd(statistics.x, statistics.y, x, y, source=statistics).value
+    return lambda x, y: sinkhorn_otdd(statistics.x, statistics.y, x, y, source=statistics).value
 
 
 def _prepare_classwise(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
 from orca.transport import SourceStatistics, otdd, otdd_classwise
-from orca.transport.sliced import sliced_otdd
-from orca.transport.slices import SlicedOptions
+from orca.transport.sliced import SlicedOptions, sliced_otdd
 from orca.types import InputError, LabeledSet
 
 NAMES = DISCREPANCIES.names()

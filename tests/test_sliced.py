@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from orca.transport.line import Line, equal_steps, ordered, wasserstein
 from orca.transport.sliced import SlicedStatistics, sliced_otdd
-from orca.transport.slices import MAX_ORDER, SlicedOptions, draw_slices, moment_orders
+from orca.transport.sliced.line import Line, equal_steps, ordered, wasserstein
+from orca.transport.sliced.slices import MAX_ORDER, SlicedOptions, draw_slices, moment_orders
 from orca.types import InputError, LabeledSet
 
 SCALES = ("both", "source", "none")
@@ -434,7 +434,7 @@ def test_statistics_of_other_data_or_options_are_refused() -> None:
 )
 def test_bad_sets_are_refused(sets: tuple[Tensor, ...], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if any(part.is_meta for part in sets):  # the one device that every machine has beside the CPU holds no numbers
-        monkeypatch.setattr("orca.transport.sliced.checked", lambda x, y, which: (x, y))
+        monkeypatch.setattr("orca.transport.sliced.distance.checked", lambda x, y, which: (x, y))
     with pytest.raises(InputError, match=said):
         sliced_otdd(*sets)
 

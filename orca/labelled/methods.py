@@ -11,9 +11,8 @@ from torch import Tensor
 from orca.registry import Registry
 from orca.transport.gromov import GromovResult, gromov_otdd
 from orca.transport.options import OTDDOptions
-from orca.transport.otdd import OTDDResult, otdd
-from orca.transport.sliced import sliced_otdd
-from orca.transport.slices import SlicedOptions
+from orca.transport.otdd import OTDDResult, sinkhorn_otdd
+from orca.transport.sliced import SlicedOptions, sliced_otdd
 from orca.transport.statistics import SourceStatistics
 from orca.types import LabeledSet
 
@@ -70,7 +69,7 @@ def _sinkhorn(source: LabeledSet, options: OTDDOptions) -> Callable[[LabeledSet]
     statistics = SourceStatistics.of(source, options)
 
     def compared(target: LabeledSet) -> Outcome:
-        found = _solved(otdd(source.x, source.y, target.x.to(source.x), target.y, source=statistics))
+        found = _solved(sinkhorn_otdd(source.x, source.y, target.x.to(source.x), target.y, source=statistics))
         return replace(found, facts={**found.facts, "between_means": _between_means(source, target, options)})
 
     return compared

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from orca.report.data import RunData, metric_title, read_run, show
+from orca.report.template import template
 from orca.runtime import atomic_write
 
 
@@ -27,15 +26,7 @@ def render(run_dir: Path) -> str:
     from orca.report import curves, examples, results  # matplotlib takes a second: only when a page is made
 
     data = read_run(Path(run_dir))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(show=show, title=metric_title)
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2", show=show, title=metric_title).render(
         run=data.run,
         metric=data.metric,
         config=data.config,

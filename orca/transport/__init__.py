@@ -10,8 +10,7 @@ from orca.transport.mapping import barycentric_projection, label_mass
 from orca.transport.options import OTDDOptions
 from orca.transport.otdd import ClasswiseResult, OTDDResult, otdd_classwise
 from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
-from orca.transport.sliced import SlicedResult, SlicedStatistics
-from orca.transport.slices import SlicedOptions
+from orca.transport.sliced import SlicedOptions, SlicedResult, SlicedStatistics
 from orca.transport.statistics import SourceStatistics
 
 __all__ = [

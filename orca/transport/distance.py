@@ -8,10 +8,8 @@ from torch import Tensor
 
 from orca.transport.gromov import GromovResult, gromov_otdd
 from orca.transport.options import OTDDChanges
-from orca.transport.otdd import OTDDResult
-from orca.transport.otdd import otdd as sinkhorn_otdd
-from orca.transport.sliced import SlicedResult, SlicedStatistics, sliced_otdd
-from orca.transport.slices import SlicedOptions
+from orca.transport.otdd import OTDDResult, sinkhorn_otdd
+from orca.transport.sliced import SlicedOptions, SlicedResult, SlicedStatistics, sliced_otdd
 from orca.transport.statistics import SourceStatistics
 from orca.types import InputError
 

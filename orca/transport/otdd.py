@@ -26,7 +26,15 @@ from orca.transport.labels import LABEL_DISTANCES
 from orca.transport.options import OTDDChanges, OTDDOptions
 from orca.transport.problem import Problem, Side
 from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
-from orca.transport.statistics import SourceStatistics, checked, checked_weights, outer, same_space, statistics
+from orca.transport.statistics import (
+    SourceStatistics,
+    check_given,
+    checked,
+    checked_weights,
+    outer,
+    same_space,
+    statistics,
+)
 from orca.types import InputError
 
 
@@ -71,19 +79,7 @@ class OTDDResult:
         return moved[rows][:, cols]
 
 
-def _given(source: SourceStatistics, xs: Tensor, ys: Tensor, options: OTDDOptions) -> SourceStatistics:
-    """The given statistics, if they are those of this source and these options."""
-    if source.options != options:
-        raise InputError(f"source statistics were made for {source.options}; got {options}; make them anew")
-    if xs.requires_grad:
-        raise InputError("source statistics hold the source constant; leave them out for a gradient to the source")
-    same = source.x is xs or torch.equal(source.x, xs.to(source.x.dtype))
-    if not same or not (source.y is ys or torch.equal(source.y, ys.to(source.y))):
-        raise InputError("source statistics belong to another source; make them anew with SourceStatistics.of")
-    return source
-
-
-def otdd(
+def sinkhorn_otdd(
     xs: Tensor,
     ys: Tensor,
     xt: Tensor,
@@ -94,16 +90,13 @@ def otdd(
     source: SourceStatistics | None = None,
     **options: Unpack[OTDDChanges],
 ) -> OTDDResult:
-    """Dataset distance of two labelled sets: all classes of the one jointly against all classes of the other.
-
-    Not halved, no root: one point against one point at distance 5 gives 25 with ``label_distance="none"`` and p = 2,
-    and 50 with label distances, which are 25 as well.
+    """All classes of the one set jointly against all classes of the other; arguments and errors as of ``orca.otdd``.
 
     Args:
-        xs: source features, (n, d), floating point.
-        ys: source labels, (n,), integers of at least 0, not necessarily contiguous.
+        xs: source features, (n, d).
+        ys: source labels, (n,).
         xt: target features, (m, d).
-        yt: target labels, (m,); they share no names with the source's.
+        yt: target labels, (m,).
         a: weights of the source samples, (n,), at least 0, scaled to sum 1; None is uniform.
         b: weights of the target samples, (m,), likewise.
         source: statistics of the source, computed once by ``SourceStatistics.of``; their options and weights hold.
@@ -111,9 +104,6 @@ def otdd(
 
     Returns:
         The value, differentiable in ``xs`` (without ``source``) and ``xt``, with label distances, plan and convergence.
-
-    Raises:
-        InputError: sets that are empty, not finite, or of different dimensions; wrong labels or options.
     """
     chosen = source.options if source and not options else OTDDOptions(**options)
     xt, yt = checked(xt, yt, "target")
@@ -124,7 +114,7 @@ def otdd(
     elif a is not None:
         raise InputError("source statistics hold the weights of the source; give them to SourceStatistics.of, not as a")
     else:
-        _given(source, xs, ys, chosen)
+        check_given((source.x, source.y), xs, ys, made_for=source.options, options=chosen)
         xs, xt = source.x, xt.to(source.x.dtype)
     same_space(xs, xt)
     with torch.autocast(xt.device.type, enabled=False):

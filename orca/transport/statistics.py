@@ -102,6 +102,22 @@ def checked_weights(weights: Tensor | None, x: Tensor, which: str) -> Tensor:
     return weights / weights.sum()
 
 
+def check_given(given: tuple[Tensor, Tensor], xs: Tensor, ys: Tensor, *, made_for: object, options: object) -> None:
+    """Whether statistics of ``given`` features and labels, made for some options, are those of this source.
+
+    Raises:
+        InputError: the source or the options are others, or the source is to have a gradient.
+    """
+    x, y = given
+    if made_for != options:
+        raise InputError(f"source statistics were made for {made_for}; got {options}; make them anew")
+    if xs.requires_grad:
+        raise InputError("source statistics hold the source constant; leave them out for a gradient to the source")
+    same = x is xs or (x.shape == xs.shape and torch.equal(x, xs.to(x)))
+    if not same or not (y is ys or torch.equal(y, ys.to(y))):
+        raise InputError("source statistics belong to another source; make them anew")
+
+
 def same_space(xs: Tensor, xt: Tensor) -> None:
     """Whether both sets (n, d), (m, d) can be compared point by point, or an error that says why not."""
     if xs.shape[1] != xt.shape[1]:

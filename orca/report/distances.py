@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from orca.report.data import short, show
+from orca.report.template import template
 from orca.runtime import atomic_write, write_json
 from orca.types import InputError
 
@@ -120,14 +120,6 @@ def nearest_labels(record: Record, most: int = PAIRS) -> list[dict[str, Any]]:
 def render_distances(records: Sequence[Record], figures: Mapping[str, Drawn] | None = None) -> str:
     """The page as text, which asks nothing of the network and needs no script; the same records give the same page."""
     drawn = draw(records) if figures is None else figures
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(show=show)
     first, settings = short(records[0]["a"]), records[0]["settings"]
     shown = show(settings["spread"] ** (settings["p"] / 2))
     pairs = [
@@ -135,7 +127,7 @@ def render_distances(records: Sequence[Record], figures: Mapping[str, Drawn] | N
          "short": {side: short(r[side]) for side in ("a", "b")}}
         for i, r in enumerate(records, start=1)
     ]  # fmt: skip
-    return environment.get_template("transport.html.j2").render(
+    return template("distances.html.j2", show=show).render(
         title=f"{first} and {short(records[0]['b']) if len(records) == 1 else f'{len(records)} others'}",
         first=first,
         settings={**settings, "spread_shown": shown},

@@ -3,10 +3,10 @@
     s-OTDD(S, T) = mean over l = 1..L of  size**p W_p(DP_l(S), DP_l(T))**p
 
 (Nguyen et al. 2025, arXiv 2501.18901.) A random projection DP_l sends each labelled sample to one number that mixes a
-projection of its features with moments of the same projection of its class (``orca.transport.slices``); W_p is
-transport on the line (``orca.transport.line``). No root is taken, as in ``otdd``; unit of the features to the power p.
-The value is smaller than that of ``otdd``, as a slice sees one direction of d: it ranks pairs much as ``otdd`` does, it
-does not approximate its number. ``standard_error`` says how far the mean over the drawn projections is from its limit.
+projection of its features with moments of the same projection of its class (``slices.py``); W_p is transport on the
+line (``line.py``). No root is taken, as in ``otdd``; unit of the features to the power p. The value is smaller than
+that of ``otdd``, as a slice sees one direction of d: it ranks pairs much as ``otdd`` does, it does not approximate its
+number. ``standard_error`` says how far the mean over the drawn projections is from its limit.
 
 **Frame.** The paper takes features as they come. A moment of order lambda has the unit to the power lambda: of unscaled
 features the highest order drowns the rest, or overflows. So both sets are moved and divided by one common frame,
@@ -37,10 +37,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from orca.transport.frame import Cloud, Frame, common_frame, place, weighted
-from orca.transport.line import Line, equal_steps, ordered, wasserstein
-from orca.transport.slices import SlicedOptions, Slices, draw_slices, project
-from orca.transport.statistics import checked, same_space
+from orca.transport.sliced.frame import Cloud, Frame, common_frame, place, weighted
+from orca.transport.sliced.line import Line, equal_steps, ordered, wasserstein
+from orca.transport.sliced.slices import SlicedOptions, Slices, draw_slices, project
+from orca.transport.statistics import check_given, checked, same_space
 from orca.types import InputError, LabeledSet
 
 CHUNK = 2**24  # numbers in one temporary: 64 MiB in float32
@@ -118,22 +118,6 @@ def _chunks(options: SlicedOptions, samples: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, options.projections, step)]
 
 
-def _given(
-    source: SlicedStatistics, xs: Tensor, ys: Tensor, a: Tensor | None, options: SlicedOptions | None
-) -> SlicedStatistics:
-    """The given statistics, if they are those of this source and these options."""
-    if options not in (None, source.options):
-        raise InputError(f"source statistics were made for {source.options}; got {options}; make them anew")
-    if a is not None:
-        raise InputError("weights of the source are part of its statistics; give them to SlicedStatistics.of")
-    if xs.requires_grad:
-        raise InputError("source statistics hold the source constant; leave them out for a gradient to the source")
-    same = source.x is xs or (source.x.shape == xs.shape and torch.equal(source.x, xs.to(source.x)))
-    if not same or not (source.y is ys or torch.equal(source.y, ys.to(source.y))):
-        raise InputError("source statistics belong to another source; make them anew with SlicedStatistics.of")
-    return source
-
-
 def _projector(cloud: Cloud, slices: Slices, options: SlicedOptions) -> Callable[[slice], Line]:
     """From a range of the projections to the set on these lines."""
 
@@ -197,7 +181,10 @@ def sliced_otdd(
     """
     xt, yt = checked(xt, yt, "target")
     if source is not None:
-        return _towards(_given(source, xs, ys, a, options), xt, yt, b)
+        if a is not None:
+            raise InputError("weights of the source are part of its statistics; give them to SlicedStatistics.of")
+        check_given((source.x, source.y), xs, ys, made_for=source.options, options=options or source.options)
+        return _towards(source, xt, yt, b)
     options = options or SlicedOptions()
     xs, ys = checked(xs, ys, "source")
     same_space(xs, xt)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from orca.report.transport import alone, draw, nearest_labels, render_distances, report_paths, write_distances
+from orca.report.distances import alone, draw, nearest_labels, render_distances, report_paths, write_distances
 from orca.types import InputError
 
 
