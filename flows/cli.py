@@ -11,6 +11,7 @@ import typer
 
 from flows.otdd_command import otdd
 from flows.terminal import exit_codes, log_to_stderr
+from orca.runtime import sleeping_threads
 
 app = typer.Typer(
     name="orca", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -232,8 +233,6 @@ def sources(as_json: JsonOption = False) -> None:
 
 def main() -> None:
     """The entry point."""
-    # Threads of torch that wait spin by default: two runs on the same cores then take nine times as long each, where
-    # one alone gains a twentieth. Must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sleeping_threads()
     log_to_stderr()
     app()

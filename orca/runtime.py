@@ -30,6 +30,17 @@ PACKAGES = ("torch", "transformers", "numpy", "scikit-learn", "pot", "geomloss",
 CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
+def sleeping_threads() -> None:
+    """Lets waiting threads of OpenMP sleep soon; to be called before torch is imported. What the user has set holds.
+
+    They spin for milliseconds by default: two runs on the same cores then take nine times as long each. Sleeping at
+    once costs one run that is made of many small steps a quarter, sleeping after some microseconds nothing.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # of the libgomp that torch brings; comes before the policy
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU.
 

@@ -25,36 +25,37 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from orca.transport.cost import Clouds, Products, pairwise_cost
+from orca.transport.eigen import eigh, eigvalsh
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Float64 where the device has it: the eigenvalues of a Gram matrix carry the squares of the singular values."""
-    return x if x.device.type == "mps" else x.double()
+    """In float64, as the eigenvalues of a Gram matrix are squares of singular values; on the CPU where MPS has none."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def _significant(squares: Tensor, matrix: Tensor) -> Tensor:
-    """Roots of the eigenvalues (..., r) of a Gram matrix, 0 where they are the rounding of a 0."""
+    """Roots of the eigenvalues (B, r) of Gram matrices, 0 where they are the rounding of a 0."""
     values = squares.clamp(min=0).sqrt()
     least = max(torch.finfo(matrix.dtype).eps * max(matrix.shape[-2:]), 1e-7)
     return torch.where(values > least * values.amax(-1, keepdim=True), values, 0)
 
 
 class _NuclearNorm(Function):
-    """Sum of the singular values of each matrix of a batch (..., r, s), by the Gram matrix of its smaller side."""
+    """Sum of the singular values of each matrix of a batch (B, r, s), by the Gram matrix of its smaller side."""
 
     @staticmethod
     def forward(ctx, matrix: Tensor) -> Tensor:
         tall = matrix.shape[-2] > matrix.shape[-1]
-        wide = _wide(matrix.mT if tall else matrix)  # (..., r, s), r <= s
+        wide = _wide(matrix.mT if tall else matrix)  # (B, r, s), r <= s
         gram = torch.matmul(wide, wide.mT)
         if not ctx.needs_input_grad[0]:
-            return _significant(torch.linalg.eigvalsh(gram), matrix).sum(-1).to(matrix.dtype)
-        squares, vectors = torch.linalg.eigh(gram)
-        values = _significant(squares, matrix)  # (..., r)
+            return _significant(eigvalsh(gram), matrix).sum(-1).to(matrix)
+        squares, vectors = eigh(gram)
+        values = _significant(squares, matrix)  # (B, r)
         inverse = torch.where(values > 0, 1 / values, 0)
         polar = torch.matmul((vectors * inverse[..., None, :]) @ vectors.mT, wide)  # U V^T
-        ctx.save_for_backward((polar.mT if tall else polar).to(matrix.dtype))
-        return values.sum(-1).to(matrix.dtype)
+        ctx.save_for_backward((polar.mT if tall else polar).to(matrix))
+        return values.sum(-1).to(matrix)
 
     @staticmethod
     @once_differentiable
@@ -63,14 +64,14 @@ class _NuclearNorm(Function):
 
 
 class _SymmetricRoot(Function):
-    """S with S S = A for positive semi-definite A (..., d, d); the derivative solves S dS + dS S = dA."""
+    """S with S S = A for positive semi-definite A (K, d, d); the derivative solves S dS + dS S = dA."""
 
     @staticmethod
     def forward(ctx, matrix: Tensor) -> Tensor:
-        squares, vectors = torch.linalg.eigh(_wide(matrix))
+        squares, vectors = eigh(_wide(matrix))
         roots = squares.clamp(min=0).sqrt()
         ctx.save_for_backward(roots, vectors)
-        return ((vectors * roots[..., None, :]) @ vectors.mT).to(matrix.dtype)
+        return ((vectors * roots[..., None, :]) @ vectors.mT).to(matrix)
 
     @staticmethod
     @once_differentiable
@@ -78,12 +79,12 @@ class _SymmetricRoot(Function):
         roots, vectors = ctx.saved_tensors
         total = roots[..., :, None] + roots[..., None, :]
         inverse = torch.where(total > 1e-7 * total.amax((-2, -1), keepdim=True), 1 / total, 0)
-        inner = vectors.mT @ grads[0].to(vectors.dtype) @ vectors
-        return (vectors @ (inner * inverse) @ vectors.mT).to(grads[0].dtype)
+        inner = vectors.mT @ grads[0].to(vectors) @ vectors
+        return (vectors @ (inner * inverse) @ vectors.mT).to(grads[0])
 
 
 def nuclear_norm(matrix: Tensor) -> Tensor:
-    """Sum of singular values of (..., r, s), differentiable with the least subgradient."""
+    """Sum of singular values of each matrix (B, r, s), differentiable with the least subgradient."""
     return _NuclearNorm.apply(matrix)  # pyright: ignore[reportReturnType]
 
 

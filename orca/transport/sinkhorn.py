@@ -8,8 +8,12 @@ Plan:    P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps).
 
 Potentials live in the log domain. A step there costs a pass of exponentials over (n, m); a step with a kernel that has
 absorbed the potentials costs a matrix-vector product, ten to twenty times less (Schmitzer 2019, arXiv 1610.06519,
-algorithm 2). So each level of eps absorbs once, then scales, and absorbs again when a scaling leaves exp(+-10). Kernel
-entries below exp(-60) of their row's largest are lifted to that: with such scalings they stay under 1e-17 of the mass.
+algorithm 2). So each level of eps absorbs once, then scales; the last absorbs again when a scaling leaves exp(+-10).
+Kernel entries below exp(-60) of their row's largest are lifted to that: with such scalings they stay under 1e-17 of the
+mass.
+
+Steps are over-relaxed, which takes a third to a half off their number (Thibault et al. 2017, arXiv 1711.01851): the
+columns' 1 / t becomes v (v t)**-w, with w from 1.5 towards 2 as long as the error falls, and 1 where it has risen.
 
 Stopping rule: the solver stops when the larger marginal violation of any problem in the batch, in the L1 norm (that of
 the columns; rows are exact after their update), is at most ``tolerance``, measured on a freshly absorbed kernel, or
@@ -35,8 +39,9 @@ from torch.autograd.function import once_differentiable
 
 FLOOR = -60.0  # smallest logarithm of a kernel entry relative to its row
 DRIFT = 10.0  # largest logarithm of a scaling before it is absorbed
-SWEEPS = 5  # scaling steps at each eps of the annealing but the last
+SWEEPS = 3  # scaling steps at each eps of the annealing but the last
 CHECK = 4  # scaling steps between two looks at the marginal error
+RELAX, MOST = 1.5, 1.95  # exponent of the columns' updates where the error falls: the first and the largest
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,11 @@ def envelope(result: SinkhornResult, cost: Tensor) -> Tensor:
     return _Envelope.apply(cost, result.value, result.coupling)  # pyright: ignore[reportReturnType]
 
 
-def _schedule(cost: Tensor, reg: float, annealing: float, start: Tensor | None) -> list[float]:
-    """Levels of eps from the largest cost down to ``reg`` by the factor ``annealing``; from a start, only ``reg``."""
+def _coarse(cost: Tensor, reg: float, annealing: float) -> list[float]:
+    """Levels of eps from the largest cost down to ``reg``, without it, by the factor ``annealing``."""
     top = float(cost.max())
-    levels = 0 if start is not None or top <= reg else math.ceil(math.log(top / reg) / -math.log(annealing))
-    return [reg * annealing**-k for k in range(levels, -1, -1)]
+    levels = 0 if top <= reg else math.ceil(math.log(top / reg) / -math.log(annealing))
+    return [reg * annealing**-k for k in range(levels, 0, -1)]
 
 
 def _absorb(cost: Tensor, g: Tensor, eps: float, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,35 +117,59 @@ def _absorb(cost: Tensor, g: Tensor, eps: float, out: Tensor) -> tuple[Tensor, T
 
 
 def _rows(kernel: Tensor, v: Tensor) -> Tensor:
-    """Kernel times a vector of the columns, (B, n)."""
-    if kernel.device.type != "cpu" and len(kernel) > 1:
-        return torch.bmm(kernel, v[..., None])[..., 0]
-    # One by one: on CPUs bmm by a single column is four times slower.
-    return torch.stack([torch.mv(k, w) for k, w in zip(kernel, v, strict=True)])
+    """Kernel times a vector of the columns, (B, n); as a row times a matrix, which CPUs do two to five times faster."""
+    return torch.bmm(v[:, None], kernel.mT)[:, 0]
 
 
 def _cols(kernel: Tensor, u: Tensor) -> Tensor:
     """Transposed kernel times a vector of the rows, (B, m)."""
-    return torch.mv(kernel[0].T, u[0])[None] if len(kernel) == 1 else torch.bmm(u[:, None], kernel)[:, 0]
+    return torch.bmm(u[:, None], kernel)[:, 0]
+
+
+def relaxation(error: Tensor, last: Tensor, power: float) -> float:
+    """Exponent of the next steps, from the errors now and at the last look and the exponent until now."""
+    if bool((error > last).any()):
+        return 1.0
+    return RELAX if power == 1 else min(power + (2 - power) / 5, MOST)
+
+
+def _anneal(cost: Tensor, weights: tuple[Tensor, Tensor], g: Tensor, eps: float, buffer: Tensor) -> Tensor:
+    """Potential of the columns after ``SWEEPS`` updates at a coarse eps."""
+    (a, b), masked = weights, weights[1] == 0
+    kernel, _ = _absorb(cost, g, eps, buffer)
+    v = torch.ones_like(b)
+    for _ in range(SWEEPS):
+        v = _cols(kernel, a / _rows(kernel, b * v)).reciprocal_().masked_fill_(masked, 1)
+    return g + eps * v.log()
+
+
+def _anneal_symmetric(cost: Tensor, a: Tensor, f: Tensor, eps: float, buffer: Tensor) -> Tensor:
+    """Potential of a self term after ``SWEEPS`` averaged updates at a coarse eps."""
+    start, masked = f, a == 0
+    kernel, top = _absorb(cost, f.masked_fill(masked, -math.inf), eps, buffer)
+    for _ in range(SWEEPS):
+        drift = ((f - start) / eps).masked_fill_(masked, 0)
+        f = (f - eps * (top + _rows(kernel, a * drift.exp()).log())) / 2
+    return f
 
 
 def _solve_level(
     cost: Tensor, weights: tuple[Tensor, Tensor], g: Tensor, eps: float, rule: tuple[float, int], buffer: Tensor
 ) -> _Level:
-    """Alternating updates at one eps; ``rule`` is (tolerance, most iterations)."""
-    a, b = weights
+    """Alternating updates until the columns are right; ``rule`` is (tolerance, most iterations)."""
+    (a, b), masked = weights, weights[1] == 0
     tolerance, budget = rule
-    used = 0
+    used, power = 0, 1.0
     while True:
         kernel, top = _absorb(cost, g, eps, buffer)
-        u, v = 1 / _rows(kernel, b), torch.ones_like(b)
+        u, v = _rows(kernel, b).reciprocal_(), torch.ones_like(b)
         t = _cols(kernel, a * u)
-        error = (b * (t - 1).abs()).sum(-1)
+        error = last = (b * (t - 1).abs()).sum(-1)
         if used >= budget or bool((error <= tolerance).all()):
             return _Level(eps * (u.log() - top), g, kernel, u, error, used)
         for step in range(1, budget - used + 1):
-            v = torch.where(b > 0, 1 / t, 1)
-            u = 1 / _rows(kernel, b * v)
+            v = (1 / t if power == 1 else v * (v * t).pow_(-power)).masked_fill_(masked, 1)
+            u = _rows(kernel, b * v).reciprocal_()
             t = _cols(kernel, a * u)
             used += 1
             if step % CHECK and used < budget:
@@ -148,17 +177,18 @@ def _solve_level(
             approximate = (b * (v * t - 1).abs()).sum(-1)
             if bool((approximate <= tolerance / 2).all() | (v.log().abs().max() > DRIFT)):
                 break
+            power, last = relaxation(approximate, last, power), approximate
         g = g + eps * v.log()
 
 
 def _solve_symmetric_level(
     cost: Tensor, a: Tensor, f: Tensor, eps: float, rule: tuple[float, int], buffer: Tensor
 ) -> _Level:
-    """Averaged updates f <- (f + T f) / 2 of a self term at one eps (Feydy et al. 2019, section 3.1)."""
-    tolerance, budget = rule
+    """Averaged updates f <- (f + T f) / 2 of a self term until f = T f (Feydy et al. 2019, section 3.1)."""
+    (tolerance, budget), masked = rule, a == 0
     used = 0
     while True:
-        columns = f.masked_fill(a == 0, -math.inf)
+        columns = f.masked_fill(masked, -math.inf)
         kernel, top = _absorb(cost, columns, eps, buffer)
         image = -eps * (top + _rows(kernel, a).log())  # T f
         error = (a * ((f - image) / eps).expm1().abs()).sum(-1)
@@ -167,7 +197,7 @@ def _solve_symmetric_level(
         start = f
         for step in range(1, budget - used + 1):
             f = (f + image) / 2
-            drift = ((f - start) / eps).masked_fill(a == 0, 0)
+            drift = ((f - start) / eps).masked_fill_(masked, 0)
             image = -eps * (top + _rows(kernel, a * drift.exp()).log())
             used += 1
             if step % CHECK and used < budget:
@@ -199,8 +229,7 @@ def sinkhorn(
     reg: float,
     tolerance: float = 1e-3,
     max_iterations: int = 500,
-    annealing: float = 0.25,
-    start: Tensor | None = None,
+    annealing: float = 0.1,
 ) -> SinkhornResult:
     """Solves a batch of entropic transport problems.
 
@@ -210,26 +239,20 @@ def sinkhorn(
         b: weights of the columns, (B, m), likewise.
         reg: eps > 0, unit of the cost.
         tolerance: largest L1 marginal error.
-        max_iterations: most updates at the final eps (the annealing adds about five per level).
+        max_iterations: most updates at the final eps (the annealing adds up to three per level).
         annealing: factor between levels of eps, in (0, 1).
-        start: potential of the rows (B, n) of an earlier, similar problem; replaces the annealing.
 
     Returns:
         Potentials, value, plan and how well they converged; on the device and in the type of the cost.
     """
     cost = cost.detach()
     a, b = _uniform(a, cost, cost.shape[1]), _uniform(b, cost, cost.shape[2])
-    g = torch.zeros_like(b)
-    if start is not None:
-        g = -reg * torch.logsumexp((start / reg + a.log())[:, :, None] - cost / reg, 1)
-    g = g.masked_fill(b == 0, -math.inf)
-    buffer, used, level = torch.empty_like(cost), 0, None
-    for eps in _schedule(cost, reg, annealing, start):
-        rule = (tolerance, max_iterations if eps == reg else SWEEPS)
-        level = _solve_level(cost, (a, b), g, eps, rule, buffer)
-        g, used = level.g, used + level.used
-    assert level is not None
-    return _result(level, (a, b), reg, used, tolerance)
+    g = torch.zeros_like(b).masked_fill(b == 0, -math.inf)
+    buffer, coarse = torch.empty_like(cost), _coarse(cost, reg, annealing)
+    for eps in coarse:
+        g = _anneal(cost, (a, b), g, eps, buffer)
+    level = _solve_level(cost, (a, b), g, reg, (tolerance, max_iterations), buffer)
+    return _result(level, (a, b), reg, level.used + SWEEPS * len(coarse), tolerance)
 
 
 @torch.no_grad()
@@ -240,17 +263,14 @@ def sinkhorn_self(
     reg: float,
     tolerance: float = 1e-3,
     max_iterations: int = 500,
-    annealing: float = 0.25,
-    start: Tensor | None = None,
+    annealing: float = 0.1,
 ) -> SinkhornResult:
     """Solves measures against themselves: symmetric cost (B, n, n), equal potentials f = g; else as ``sinkhorn``."""
     cost = cost.detach()
     a = _uniform(a, cost, cost.shape[1])
-    f = torch.zeros_like(a) if start is None else start
-    buffer, used, level = torch.empty_like(cost), 0, None
-    for eps in _schedule(cost, reg, annealing, start):
-        rule = (tolerance, max_iterations if eps == reg else SWEEPS)
-        level = _solve_symmetric_level(cost, a, f, eps, rule, buffer)
-        f, used = level.f, used + level.used
-    assert level is not None
-    return _result(level, (a, a), reg, used, tolerance)
+    f = torch.zeros_like(a)
+    buffer, coarse = torch.empty_like(cost), _coarse(cost, reg, annealing)
+    for eps in coarse:
+        f = _anneal_symmetric(cost, a, f, eps, buffer)
+    level = _solve_symmetric_level(cost, a, f, reg, (tolerance, max_iterations), buffer)
+    return _result(level, (a, a), reg, level.used + SWEEPS * len(coarse), tolerance)

@@ -28,7 +28,7 @@ from torch.autograd.function import once_differentiable
 
 from orca.transport.cost import Products, by_labels, distances
 from orca.transport.problem import Problem, solve_dense
-from orca.transport.sinkhorn import FLOOR, SinkhornResult
+from orca.transport.sinkhorn import FLOOR, SinkhornResult, relaxation
 
 COARSE = 4096  # samples a side of the problem that gives the start
 BLOCK = {"cpu": 2**22, "mps": 2**24, "cuda": 2**27}  # entries of a block: 16 MiB, 64 MiB and 512 MiB in float32
@@ -102,7 +102,7 @@ def sinkhorn_streaming(problem: Problem, start: Tensor | None = None) -> Sinkhor
     tolerance, budget = problem.stopping.get("tolerance", 1e-3), problem.stopping.get("max_iterations", 500)
     g, used = (start, 0) if start is not None else _start(problem)
     g = g.masked_fill(b == 0, -math.inf)
-    step = 0
+    step, last, power = 0, g.new_tensor(math.inf), 1.0
     while True:
         f, sums = _sweep(problem, g, columns=not problem.itself)
         if problem.itself:  # g is the old potential and f its image
@@ -111,7 +111,11 @@ def sinkhorn_streaming(problem: Problem, start: Tensor | None = None) -> Sinkhor
         error = (b * (sums - 1).abs()).sum()
         if step == budget or bool((error <= tolerance) | ~torch.isfinite(error)):
             break
-        g = (g + f) / 2 if problem.itself else g - eps * sums.log()
+        if problem.itself:
+            g = (g + f) / 2
+        else:
+            power, last = relaxation(error, last, power), error
+            g = g - power * eps * sums.log()
         step += 1
     f = g if problem.itself else f
     total = (b * sums).sum()
