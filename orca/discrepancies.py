@@ -149,7 +149,8 @@ def _features(summary: Callable[[Tensor], Callable[[Tensor], Tensor]]) -> Callab
 
     def prepare(source: LabeledSet, config: DiscrepancyConfig, frequencies: Tensor | None = None) -> Objective:
         xs, _ = checked(source.x, source.y, "source")
-        compare = summary(xs.detach())
+        with torch.autocast(xs.device.type, enabled=False):
+            compare = summary(xs.detach())
 
         def objective(x: Tensor, y: Tensor) -> Tensor:
             xt, _ = checked(x, y, "target")

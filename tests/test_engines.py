@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from orca.transport import ENGINES, OTDDOptions, SourceStatistics, engines, otdd, otdd_classwise, streaming
+from orca.transport import ENGINES, OTDDOptions, SourceStatistics, engines, gaussian, otdd, otdd_classwise, streaming
 from orca.transport.cost import pairwise_cost
 from orca.types import InputError, LabeledSet
 
@@ -55,6 +55,38 @@ def test_streaming_gives_what_dense_gives(kind: str, p: int) -> None:
     torch.testing.assert_close(stream.plan(), dense.plan(), rtol=1e-6, atol=1e-11)
     for one, other in zip(made, exact, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "exact"])
+@pytest.mark.parametrize("engine", ["dense", "streaming"])
+def test_pairs_of_classes_in_parts_give_what_all_at_once_give(
+    kind: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"label_distance": kind, "reg": 1.0, **TIGHT}
+    whole, *gradients = both_ways(engine, **options)
+    monkeypatch.setattr(gaussian, "PART", 1000)
+    monkeypatch.setattr(gaussian, "WIDE", 100)
+    parts, *again = both_ways(engine, **options)
+    torch.testing.assert_close(parts.value, whole.value, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(parts.label_distances, whole.label_distances, rtol=1e-9, atol=1e-9)
+    for one, other in zip(again, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+
+
+def test_the_backward_pass_of_parts_solves_each_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaussian, "PART", 10)
+    index, calls = torch.arange(6)[None], []
+    x = torch.arange(6.0, requires_grad=True)
+
+    def square(rows: Tensor) -> Tensor:
+        calls.append(rows.tolist())
+        return x[rows].square()
+
+    made = gaussian.in_parts(square, index, 5)
+    assert calls == [[0, 1], [2, 3], [4, 5]]
+    made.sum().backward()
+    assert sorted(calls[3:]) == calls[:3]
+    torch.testing.assert_close(x.grad, 2 * x.detach())
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -272,6 +272,20 @@ def test_result_states_convergence():
     assert short.iterations > 0
 
 
+@pytest.mark.parametrize("with_itself", [True, False])
+def test_convergence_covers_the_problems_behind_exact_label_distances(with_itself: bool):  # noqa: FBT001
+    """Features weigh nothing, so the outer problem is easy; within the classes reg is far too small for one step."""
+    xs, ys, xt, yt = two_sets()
+    if with_itself:  # a single class there has no other to be compared with
+        xt, yt = xs[:1], torch.zeros(1, dtype=torch.int64)
+    hard = {"label_distance": "exact", "label_reg": 1e-3, "lambda_x": 0.0, "lambda_y": 1e-9, "reg": 1.0}
+    late = otdd(xs, ys, xt, yt, max_iterations=1, **hard)
+    assert not late.converged
+    assert late.marginal_error > 1e-3
+    done = otdd(xs, ys, xt, yt, max_iterations=1, **hard | {"label_reg": 1e5})
+    assert done.converged
+
+
 def test_a_class_of_one_sample_and_unbalanced_classes_are_fine():
     x, y = labelled(20, 3, 2)
     y[:] = 0
@@ -411,8 +425,12 @@ def test_wrong_options_are_an_error_that_lists_them_all():
     with pytest.raises(InputError, match="covariance: expected full or diagonal"):
         OTDDOptions(covariance="low-rank")
     xs, ys, xt, yt = two_sets()
-    with pytest.raises(TypeError, match="regularisation"):
+    with pytest.raises(InputError, match="method sinkhorn has no option regularisation; it takes a, b, source, label_"):
         otdd(xs, ys, xt, yt, regularisation=1.0)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(InputError, match="method sliced has no option reg; it takes a, b, source, projections"):
+        otdd(xs, ys, xt, yt, method="sliced", reg=1.0)
+    with pytest.raises(InputError, match="geometry gromov has no option a; it takes alpha, label_distance"):
+        otdd(xs, ys, xt, yt, geometry="gromov", a=torch.ones(len(xs)))  # pyright: ignore[reportCallIssue]
 
 
 def test_the_keywords_of_otdd_are_the_fields_of_its_options():

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal, Unpack, overload
 
 from torch import Tensor
 
 from orca.transport.gromov import GromovResult, gromov_otdd
-from orca.transport.options import OTDDChanges
+from orca.transport.options import OTDDChanges, OTDDOptions
 from orca.transport.otdd import OTDDResult, sinkhorn_otdd
 from orca.transport.sliced import SlicedOptions, SlicedResult, SlicedStatistics, sliced_otdd
 from orca.transport.statistics import SourceStatistics
 from orca.types import InputError
+
+NAMED = ("a", "b", "source")  # keywords beside the options
 
 
 @overload
@@ -59,17 +63,27 @@ def otdd(
 
     Returns:
         A result with ``value``, differentiable in both sets (not for ``gromov``), and what the method knows beside it.
+        Computed in float32 or float64 under autocast too; call ``backward`` outside it, as PyTorch advises.
 
     Raises:
         InputError: sets that are empty, not finite or of different dimensions; wrong labels, weights or options.
     """
-    if geometry == "gromov" and method == "sinkhorn":
-        return gromov_otdd(xs, ys, xt, yt, **options)
-    if geometry != "shared":
+    if geometry not in ("shared", "gromov") or (geometry == "gromov" and method != "sinkhorn"):
         raise InputError(f"geometry: expected shared, or gromov with method sinkhorn; got {geometry!r} with {method}")
-    if method == "sinkhorn":
-        return sinkhorn_otdd(xs, ys, xt, yt, **options)
-    if method != "sliced":
+    if method not in ("sinkhorn", "sliced"):
         raise InputError(f"method: expected sinkhorn or sliced, got {method!r}")
-    named = {key: options.pop(key) for key in ("a", "b", "source") if key in options}
+    if geometry == "gromov":
+        return gromov_otdd(xs, ys, xt, yt, **_known(options, OTDDOptions, ("alpha",), "geometry gromov"))
+    if method == "sinkhorn":
+        return sinkhorn_otdd(xs, ys, xt, yt, **_known(options, OTDDOptions, NAMED, "method sinkhorn"))
+    options = _known(options, SlicedOptions, NAMED, "method sliced")
+    named = {key: options.pop(key) for key in NAMED if key in options}
     return sliced_otdd(xs, ys, xt, yt, options=SlicedOptions(**options) if options else None, **named)
+
+
+def _known(options: dict[str, Any], kind: type, named: Sequence[str], what: str) -> dict[str, Any]:
+    """The options, or an error that names those that are neither ``named`` nor fields of their kind."""
+    known = [*named, *(field.name for field in fields(kind))]
+    if unknown := [name for name in options if name not in known]:
+        raise InputError(f"otdd: {what} has no option {', '.join(unknown)}; it takes {', '.join(known)}")
+    return options

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from orca.transport.cost import Clouds, pairwise_cost
-from orca.transport.gaussian import from_upper, pair_blocks
+from orca.transport.gaussian import class_pairs, from_upper, in_parts
 from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
 
 
@@ -95,22 +95,34 @@ class CloudStatistics:
         own: OT_eps of each class with itself, (K,).
         reg: eps, absolute.
         p: power of the cost.
+        error: largest L1 marginal error of the self terms.
     """
 
     clouds: Clouds
     own: Tensor
     reg: float
     p: int
+    error: float
 
     @classmethod
     def of(cls, clouds: Clouds, *, reg: float, p: int, **stopping: Unpack[Stopping]) -> CloudStatistics:
-        """Solves the K self terms in one batch."""
-        cost = pairwise_cost(clouds.x, clouds.x, p)
-        return cls(clouds, envelope(sinkhorn_self(cost, clouds.weight, reg=reg, **stopping), cost), reg, p)
+        """Solves the K self terms."""
+        (k, n, d), errors = clouds.x.shape, [0.0]
+
+        def own(rows: Tensor) -> Tensor:
+            cost = pairwise_cost(clouds.x[rows], clouds.x[rows], p)
+            solved = sinkhorn_self(cost, clouds.weight[rows], reg=reg, **stopping)
+            errors.append(float(solved.marginal_error.max()))
+            return envelope(solved, cost)
+
+        index = torch.arange(k, device=clouds.x.device)[None]
+        return cls(clouds, in_parts(own, index, n * (n + 2 * d)), reg, p, max(errors))
 
 
-def cloud_divergences(s: CloudStatistics, t: CloudStatistics | None = None, **stopping: Unpack[Stopping]) -> Tensor:
-    """Sinkhorn divergences between all pairs of classes, solved as one masked batch.
+def cloud_divergences(
+    s: CloudStatistics, t: CloudStatistics | None = None, **stopping: Unpack[Stopping]
+) -> tuple[Tensor, float]:
+    """Sinkhorn divergences between all pairs of classes, solved as one masked batch, or several where one is too large.
 
     Args:
         s: K classes.
@@ -118,19 +130,21 @@ def cloud_divergences(s: CloudStatistics, t: CloudStatistics | None = None, **st
         **stopping: tolerance, max_iterations, annealing.
 
     Returns:
-        (K, L), of at least 0, unit of the cost; differentiable in both sets.
+        (K, L), of at least 0, unit of the cost, differentiable in both sets; and the largest L1 marginal error of all
+        problems behind it.
     """
     other, upper = s if t is None else t, t is None
-    k, n = s.clouds.weight.shape
-    classes, m = other.clouds.weight.shape
+    (k, n, d), (classes, m, _) = s.clouds.x.shape, other.clouds.x.shape
     if upper and k == 1:
-        return s.own.new_zeros(1, 1)
-    table = pairwise_cost(s.clouds.x.reshape(k * n, -1), other.clouds.x.reshape(classes * m, -1), s.p)
-    cost = pair_blocks(table, (n, m), upper=upper)  # (pairs, n, m)
-    if upper:
-        rows, cols = torch.triu_indices(k, k, 1, device=table.device)
-    else:
-        rows, cols = torch.cartesian_prod(torch.arange(k), torch.arange(classes)).to(table.device).T
-    solved = sinkhorn(cost, s.clouds.weight[rows], other.clouds.weight[cols], reg=s.reg, **stopping)
-    values = envelope(solved, cost) - s.own[rows] / 2 - other.own[cols] / 2
-    return (from_upper(values, k) if upper else values.reshape(k, classes)).clamp(min=0)
+        return s.own.new_zeros(1, 1), s.error
+    errors = [s.error, other.error]
+
+    def compare(rows: Tensor, cols: Tensor) -> Tensor:
+        cost = pairwise_cost(s.clouds.x[rows], other.clouds.x[cols], s.p)
+        solved = sinkhorn(cost, s.clouds.weight[rows], other.clouds.weight[cols], reg=s.reg, **stopping)
+        errors.append(float(solved.marginal_error.max()))
+        return envelope(solved, cost) - s.own[rows] / 2 - other.own[cols] / 2
+
+    pairs = class_pairs(k, classes, upper=upper, device=s.own.device)
+    values = in_parts(compare, pairs, n * m + (n + m) * d)
+    return (from_upper(values, k) if upper else values.reshape(k, classes)).clamp(min=0), max(errors)

@@ -17,15 +17,20 @@ is taken. So gradients are finite where two Gaussians coincide, have no samples 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from orca.transport.cost import Clouds, Products, pairwise_cost
 from orca.transport.eigen import eigh, eigvalsh
+
+WIDE = 2**24  # entries that are in float64 at once: 128 MiB
+PART = 2**27  # entries that pairs of classes may take at once: 512 MiB in float32
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -40,22 +45,32 @@ def _significant(squares: Tensor, matrix: Tensor) -> Tensor:
     return torch.where(values > least * values.amax(-1, keepdim=True), values, 0)
 
 
+def _norms(matrix: Tensor, polar: Tensor | None) -> Tensor:
+    """Sum of the singular values of each matrix (B, r, s), r <= s, in float64; U V^T is written into ``polar``."""
+    wide = _wide(matrix)
+    gram = torch.matmul(wide, wide.mT)
+    if polar is None:
+        return _significant(eigvalsh(gram), matrix).sum(-1)
+    squares, vectors = eigh(gram)
+    values = _significant(squares, matrix)  # (B, r)
+    inverse = torch.where(values > 0, 1 / values, 0)
+    polar.copy_(torch.matmul((vectors * inverse[..., None, :]) @ vectors.mT, wide))
+    return values.sum(-1)
+
+
 class _NuclearNorm(Function):
     """Sum of the singular values of each matrix of a batch (B, r, s), by the Gram matrix of its smaller side."""
 
     @staticmethod
     def forward(ctx, matrix: Tensor) -> Tensor:
-        tall = matrix.shape[-2] > matrix.shape[-1]
-        wide = _wide(matrix.mT if tall else matrix)  # (B, r, s), r <= s
-        gram = torch.matmul(wide, wide.mT)
-        if not ctx.needs_input_grad[0]:
-            return _significant(eigvalsh(gram), matrix).sum(-1).to(matrix)
-        squares, vectors = eigh(gram)
-        values = _significant(squares, matrix)  # (B, r)
-        inverse = torch.where(values > 0, 1 / values, 0)
-        polar = torch.matmul((vectors * inverse[..., None, :]) @ vectors.mT, wide)  # U V^T
-        ctx.save_for_backward((polar.mT if tall else polar).to(matrix))
-        return values.sum(-1).to(matrix)
+        flat = matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix
+        polar = torch.empty_like(flat) if ctx.needs_input_grad[0] else None
+        step = max(1, WIDE // (flat.shape[1] * flat.shape[2]))
+        parts = [slice(begin, begin + step) for begin in range(0, max(1, len(flat)), step)]
+        norms = torch.cat([_norms(flat[part], None if polar is None else polar[part]) for part in parts])
+        if polar is not None:
+            ctx.save_for_backward(polar if flat is matrix else polar.mT)
+        return norms.to(matrix)
 
     @staticmethod
     @once_differentiable
@@ -125,22 +140,38 @@ class Gaussians:
         return cls(mean, factor, spread, clouds)
 
 
-def pair_blocks(table: Tensor, sizes: tuple[int, int], *, upper: bool = False) -> Tensor:
-    """Cuts a (K r, L s) array over samples into its (K L, r, s) blocks over pairs of classes.
+def class_pairs(k: int, other: int, *, upper: bool, device: torch.device) -> Tensor:
+    """All pairs of k and ``other`` classes, (2, k other); with ``upper`` the k (k - 1) / 2 with the first below."""
+    if upper:
+        return torch.triu_indices(k, k, 1, device=device)
+    return torch.stack([torch.arange(k, device=device).repeat_interleave(other),
+                        torch.arange(other, device=device).repeat(k)])  # fmt: skip
+
+
+def in_parts(compute: Callable[..., Tensor], index: Tensor, entries: int) -> Tensor:
+    """``compute(*index)``, some columns of ``index`` at a time where all would take too much memory.
+
+    The backward pass makes each part anew, so that it needs no more.
 
     Args:
-        table: the array.
-        sizes: (r, s), samples per class on each side.
-        upper: only the K (K - 1) / 2 pairs k < l, in the order of ``torch.triu_indices``.
-
-    Returns:
-        (pairs, r, s).
+        compute: from (B,) indices, one for each row of ``index``, to (B,) values.
+        index: (rows, P).
+        entries: numbers that one column takes.
     """
+    step = max(1, PART // entries)
+    if step >= index.shape[1]:
+        return compute(*index)
+    parts = index.split(step, 1)
+    return torch.cat([checkpoint(compute, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
+
+
+def pair_blocks(table: Tensor, sizes: tuple[int, int], *, upper: bool) -> Tensor:
+    """Cuts a (K r, L s) array over samples into its blocks over pairs of classes, (pairs, r, s) as ``class_pairs``."""
     r, s = sizes
     blocks = table.reshape(table.shape[0] // r, r, table.shape[1] // s, s).transpose(1, 2)  # (K, L, r, s)
     if not upper:
         return blocks.reshape(-1, r, s)
-    k, other = torch.triu_indices(len(blocks), len(blocks), 1, device=table.device)
+    k, other = class_pairs(len(blocks), len(blocks), upper=True, device=table.device)
     return blocks[k, other]
 
 
@@ -199,12 +230,17 @@ def _cross(p: Gaussians, q: Gaussians, products: Products | None) -> tuple[Tenso
 
 
 def _full(p: Gaussians, q: Gaussians, *, upper: bool, products: Products | None) -> Tensor:
-    table, sizes = _cross(p, q, products)
-    norms = nuclear_norm(pair_blocks(table, sizes, upper=upper))
+    k, other, r, s, d = len(p.mean), len(q.mean), p.factor.shape[1], q.factor.shape[1], p.mean.shape[1]
+    if k * r * other * s > PART:
+        pairs = class_pairs(k, other, upper=upper, device=p.mean.device)
+        norms = in_parts(lambda i, j: nuclear_norm(p.factor[i] @ q.factor[j].mT), pairs, r * s + (r + s) * d)
+    else:
+        table, sizes = _cross(p, q, products)
+        norms = nuclear_norm(pair_blocks(table, sizes, upper=upper))
     if upper:
         spread = torch.diag(p.spread)  # the diagonal cancels: tr A + tr A - 2 tr A
-        return p.spread[:, None] + p.spread - 2 * from_upper(norms, len(p.mean)) - 2 * spread
-    return p.spread[:, None] + q.spread - 2 * norms.reshape(len(p.mean), len(q.mean))
+        return p.spread[:, None] + p.spread - 2 * from_upper(norms, k) - 2 * spread
+    return p.spread[:, None] + q.spread - 2 * norms.reshape(k, other)
 
 
 def _diagonal(p: Gaussians, q: Gaussians, *, upper: bool, products: Products | None) -> Tensor:

@@ -104,8 +104,8 @@ def gromov_otdd(
     chosen = replace(OTDDOptions(**options), debias=False)
     if not 0 < alpha <= 1:
         raise InputError(f"alpha: expected a number above 0 and at most 1, got {alpha}")
-    device, dtype = xs.device, xs.dtype
     source, target = _side(xs, ys, chosen, "source"), _side(xt, yt, chosen, "target")
+    device, dtype = xs.device, xs.dtype
     table = _between(source, target, chosen)
     fused = chosen.lambda_y * table[source.side.index][:, target.side.index]  # (n, m), samples class by class
     inner = _structure(source), _structure(target)

@@ -19,6 +19,8 @@ from orca.transport.cost import Clouds, Products, pairwise_cost
 from orca.transport.divergence import CloudStatistics, cloud_divergences
 from orca.transport.gaussian import Gaussians, bures_wasserstein
 
+Table = tuple[Tensor, float]
+
 
 @dataclass(frozen=True)
 class LabelOptions:
@@ -39,14 +41,15 @@ class LabelDistance:
         name: how it is chosen.
         summary: one line on what it is.
         describe: clouds of K classes to their description.
-        between: two descriptions to (K, L) distances; None for the second compares the first with itself. Takes the
-            inner products of the samples as well, or None where they are not there.
+        between: two descriptions to (K, L) distances, and the largest L1 marginal error of the problems that were
+            solved for them; None for the second compares the first with itself. Takes the inner products of the
+            samples as well, or None where they are not there.
     """
 
     name: str
     summary: str
     describe: Callable[[Clouds, LabelOptions], Any]
-    between: Callable[[Any, Any | None, LabelOptions, Products | None], Tensor]
+    between: Callable[[Any, Any | None, LabelOptions, Products | None], Table]
 
 
 LABEL_DISTANCES: Registry[LabelDistance] = Registry("label distance")
@@ -62,9 +65,9 @@ def _gaussians(clouds: Clouds, options: LabelOptions) -> Gaussians:
     return Gaussians.of_clouds(clouds)
 
 
-def _gaussian(s: Gaussians, t: Gaussians | None, options: LabelOptions, products: Products | None) -> Tensor:
+def _gaussian(s: Gaussians, t: Gaussians | None, options: LabelOptions, products: Products | None) -> Table:
     squared = bures_wasserstein(s, t, covariance=options.covariance, products=products)
-    return squared if options.p == 2 else _root(squared)
+    return squared if options.p == 2 else _root(squared), 0.0
 
 
 def _clouds(clouds: Clouds, options: LabelOptions) -> CloudStatistics:
@@ -72,7 +75,7 @@ def _clouds(clouds: Clouds, options: LabelOptions) -> CloudStatistics:
     return CloudStatistics.of(clouds, reg=options.reg, p=options.p, **stopping)
 
 
-def _exact(s: CloudStatistics, t: CloudStatistics | None, options: LabelOptions, products: Products | None) -> Tensor:
+def _exact(s: CloudStatistics, t: CloudStatistics | None, options: LabelOptions, products: Products | None) -> Table:
     return cloud_divergences(s, t, tolerance=options.tolerance, max_iterations=options.max_iterations)
 
 
@@ -80,18 +83,18 @@ def _class_means(clouds: Clouds, options: LabelOptions) -> Tensor:
     return (clouds.weight[..., None] * clouds.x).sum(1)
 
 
-def _means(s: Tensor, t: Tensor | None, options: LabelOptions, products: Products | None) -> Tensor:
+def _means(s: Tensor, t: Tensor | None, options: LabelOptions, products: Products | None) -> Table:
     if t is not None:
-        return pairwise_cost(s, t, options.p)
-    return pairwise_cost(s, s, options.p) * (1 - torch.eye(len(s), dtype=s.dtype, device=s.device))
+        return pairwise_cost(s, t, options.p), 0.0
+    return pairwise_cost(s, s, options.p) * (1 - torch.eye(len(s), dtype=s.dtype, device=s.device)), 0.0
 
 
 def _count(clouds: Clouds, options: LabelOptions) -> Tensor:
     return clouds.x.new_zeros(len(clouds.size))
 
 
-def _none(s: Tensor, t: Tensor | None, options: LabelOptions, products: Products | None) -> Tensor:
-    return s[:, None] + (s if t is None else t)
+def _none(s: Tensor, t: Tensor | None, options: LabelOptions, products: Products | None) -> Table:
+    return s[:, None] + (s if t is None else t), 0.0
 
 
 LABEL_DISTANCES.add(LabelDistance("gaussian", "2-Wasserstein between class Gaussians", _gaussians, _gaussian))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from orca.transport.cost import Clouds, Products, class_clouds, distance_cost, pairwise_cost
 from orca.transport.engines import ENGINES, choose
-from orca.transport.labels import LABEL_DISTANCES
+from orca.transport.labels import LABEL_DISTANCES, Table
 from orca.transport.options import OTDDChanges, OTDDOptions
 from orca.transport.problem import Problem, Side
 from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
@@ -47,9 +47,9 @@ class OTDDResult:
         label_distances: W**p as it enters the cost, (K_s, K_t).
         source_labels: label of each row of ``label_distances``, (K_s,).
         target_labels: label of each column, (K_t,).
-        marginal_error: largest L1 marginal error of the outer problems.
+        marginal_error: largest L1 marginal error of the outer problems, and of those of label distances ``exact``.
         iterations: updates of the problem between the sets.
-        converged: whether the outer problems met the tolerance.
+        converged: whether all these problems met the tolerance.
         engine: what solved the problem between the sets.
         problem: that problem, samples class by class.
         solution: its potentials.
@@ -130,20 +130,22 @@ def joint(source: SourceStatistics, target: SourceStatistics) -> OTDDResult:
     products = Products.of(source.side.x, target.side.x) if engine == "dense" else None
     kind = LABEL_DISTANCES.get(options.label_distance)
     with torch.set_grad_enabled(torch.is_grad_enabled() and options.label_gradient):
-        table = kind.between(source.description, target.description, options.labels, products)
+        table, label_error = kind.between(source.description, target.description, options.labels, products)
     problem = outer(source.side, target.side, table, options)
     value, cross = ENGINES[engine](problem, products)
-    error, done = _convergence(cross, source.solution, target.solution)
+    label_error = max(label_error, source.label_error, target.label_error)
+    error, done = _convergence(options, label_error, cross, source.solution, target.solution)
     return OTDDResult(
         value - source.own / 2 - target.own / 2, table, source.labels, target.labels, error, cross.iterations, done,
         engine, problem, cross, (source.order, target.order),
     )  # fmt: skip
 
 
-def _convergence(*solved: SinkhornResult | None) -> tuple[float, bool]:
+def _convergence(options: OTDDOptions, label_error: float, *solved: SinkhornResult | None) -> tuple[float, bool]:
     """Largest marginal error, and whether all converged."""
     parts = [s for s in solved if s is not None]
-    return max(float(s.marginal_error.max()) for s in parts), all(s.converged for s in parts)
+    error = max(label_error, *(float(s.marginal_error.max()) for s in parts))
+    return error, label_error <= options.tolerance and all(s.converged for s in parts)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class ClasswiseResult:
         classes: value of each target class, (K_t,).
         weights: weight of each target class, (K_t,).
         label_distances: W**p between source and target classes, (K_s, K_t), without gradient.
-        marginal_error: largest L1 marginal error.
+        marginal_error: largest L1 marginal error, that of label distances ``exact`` included.
         converged: whether all problems met the tolerance.
     """
 
@@ -198,16 +200,18 @@ def otdd_classwise(
         whole = Side(clouds.x.flatten(0, 1), labels.new_zeros(clouds.weight.numel()), clouds.weight.flatten())
         engine = choose(outer(source.side, whole, None, options), options.engine, options.memory)
         at_once = engine == "dense"
-        value, table, solved = _all_classes(source, clouds) if at_once else _class_by_class(source, clouds, engine)
+        value, (table, label_error), solved = (
+            _all_classes(source, clouds) if at_once else _class_by_class(source, clouds, engine)
+        )
         constant = options.lambda_y * (source.side.weight @ table[source.side.index])  # (K_t,): <P, W> for any plan
         value = value + constant - source.own / 2
         shares = (clouds.size / len(xt)).to(value.dtype) if weights is None else weights.to(value)
-    error, done = _convergence(*solved, source.solution)
+    error, done = _convergence(options, label_error, *solved, source.solution)
     return ClasswiseResult((shares * value).sum(), value, shares, table, error, done)
 
 
-def _class_table(source: SourceStatistics, clouds: Clouds, products: Products | None) -> Tensor:
-    """Label distances between the source's classes and these, (K_s, K_t), without gradient.
+def _class_table(source: SourceStatistics, clouds: Clouds, products: Products | None) -> Table:
+    """Label distances between the source's classes and these, (K_s, K_t), without gradient, and their error.
 
     ``products`` are those with the padded clouds.
     """
@@ -223,7 +227,7 @@ def _class_table(source: SourceStatistics, clouds: Clouds, products: Products | 
         return kind.between(source.description, kind.describe(clouds, options.labels), options.labels, products)
 
 
-def _all_classes(source: SourceStatistics, clouds: Clouds) -> tuple[Tensor, Tensor, list[SinkhornResult]]:
+def _all_classes(source: SourceStatistics, clouds: Clouds) -> tuple[Tensor, Table, list[SinkhornResult]]:
     """Feature terms of all classes (K_t,) in one batch, label distances, and the solutions."""
     options, side = source.options, source.side
     products = Products.of(side.x, clouds.x.flatten(0, 1))
@@ -241,7 +245,7 @@ def _all_classes(source: SourceStatistics, clouds: Clouds) -> tuple[Tensor, Tens
 
 def _class_by_class(
     source: SourceStatistics, clouds: Clouds, engine: str
-) -> tuple[Tensor, Tensor, list[SinkhornResult]]:
+) -> tuple[Tensor, Table, list[SinkhornResult]]:
     """As ``_all_classes``, one after another, where all at once would not fit."""
     options, values, solved = source.options, [], []
     for x, weight in zip(clouds.x, clouds.weight, strict=True):

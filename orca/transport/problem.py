@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -82,10 +83,16 @@ class Problem:
             cost = cost * self.scale
         return cost if self.table is None else label_cost(self.table, self.s.index, self.t.index).add_(cost)
 
+    @cached_property
+    def _spread(self) -> Tensor:
+        """Label term of each row's class with each column, (K, m), without gradient."""
+        assert self.table is not None
+        return self.table.detach()[:, self.t.index]
+
     def add_labels(self, cost: Tensor, rows: slice) -> Tensor:
         """Adds the label term in place to the cost (r, m) of some rows."""
         if self.table is not None:
-            cost.add_(self.table[:, self.t.index].index_select(0, self.s.index[rows]))
+            cost.add_(self._spread.index_select(0, self.s.index[rows]))
         return cost
 
     @torch.no_grad()

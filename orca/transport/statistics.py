@@ -30,6 +30,7 @@ class SourceStatistics:
         order: row of ``x`` that each sample of ``side`` is, (n,).
         description: classes as the label distance sees them.
         within: label distances W**p inside the set, (K, K).
+        label_error: largest L1 marginal error of the problems behind ``within``; 0 where none are solved.
         own: OT_eps of the set with itself, scalar; 0 without debiasing.
         solution: the self term's solution, None without debiasing; its plan is dropped.
     """
@@ -42,6 +43,7 @@ class SourceStatistics:
     order: Tensor
     description: Any
     within: Tensor
+    label_error: float
     own: Tensor
     solution: SinkhornResult | None
 
@@ -153,9 +155,9 @@ def statistics(x: Tensor, y: Tensor, options: OTDDOptions, weight: Tensor) -> So
     with torch.set_grad_enabled(torch.is_grad_enabled() and options.label_gradient):
         clouds = class_clouds(side.x, side.index, len(labels), cap=options.class_cap, weight=side.weight)
         description = kind.describe(clouds, options.labels)
-        within = kind.between(description, None, options.labels, products)
+        within, error = kind.between(description, None, options.labels, products)
     own, solution = x.new_zeros(()), None
     if options.debias:
         own, solution = ENGINES[engine](outer(side, side, within, options), products)
         solution = replace(solution, coupling=x.new_zeros(0))
-    return SourceStatistics(x, y, labels, options, side, order, description, within, own, solution)
+    return SourceStatistics(x, y, labels, options, side, order, description, within, error, own, solution)
