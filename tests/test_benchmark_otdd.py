@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
-from benchmarks import growth, limit, otdd
+from benchmarks import growth, keops, limit, otdd
 
 SIZES = {"source": 60, "source-classes": 3, "classes": 2, "per-class": 8, "dim": 6, "repeats": 2, "device": "cpu"}
 SMALL = [f"--{name}={value}" for name, value in SIZES.items()]
@@ -121,3 +122,15 @@ def test_the_power_of_growth_is_the_slope_on_logarithmic_axes() -> None:
     assert growth.exponent(points, "joint") == pytest.approx(2)
     assert growth.exponent([{"at": 1, "seconds": {"joint": 1.0}}] * 3, "joint") is None
     assert growth.Sizes(8, 4, 16).times("classes", 4) == growth.Sizes(16, 16, 16)
+
+
+def test_keops_is_compared_with_on_the_same_potentials(monkeypatch) -> None:
+    """KeOps compiles, so its log-sum-exp is written out in torch here."""
+
+    def rows(x: torch.Tensor, y: torch.Tensor, eps: float) -> torch.Tensor:
+        return -eps * (-torch.cdist(x, y).square() / eps - torch.tensor(float(len(y))).log()).logsumexp(1)
+
+    monkeypatch.setattr(keops, "keops_rows", rows)
+    made = keops.measure(samples=40, dim=3, repeats=2)
+    assert made["apart"] < 1e-3
+    assert all(len(made[name]["seconds"]) == 2 and made[name]["min_seconds"] > 0 for name in ("streaming", "keops"))

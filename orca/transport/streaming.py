@@ -55,7 +55,7 @@ def _blocks(problem: Problem) -> Iterator[tuple[slice, Tensor]]:
         yield part, distances(Products(inner, xx[part], yy), problem.p, out=inner)
 
 
-def _sweep(problem: Problem, g: Tensor, *, columns: bool = True) -> _Pass:
+def sweep(problem: Problem, g: Tensor, *, columns: bool = True) -> _Pass:
     """Rows' potentials (n,) that meet the rows' marginals at ``g`` (m,), and the column sums they leave."""
     a, b = problem.s.weight, problem.t.weight
     f, sums = torch.empty_like(a), torch.zeros_like(b)
@@ -78,7 +78,7 @@ def _start(problem: Problem) -> tuple[Tensor, int]:
     _, solved = solve_dense(small)
     f = solved.f[0].masked_fill(small.s.weight == 0, -math.inf)
     whole = replace(problem.transposed(), t=small.s)  # all columns against the rows of the sample
-    return _sweep(whole, f, columns=False).f, solved.iterations
+    return sweep(whole, f, columns=False).f, solved.iterations
 
 
 def _even(x: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def sinkhorn_streaming(problem: Problem, start: Tensor | None = None) -> Sinkhor
     g = g.masked_fill(b == 0, -math.inf)
     step, last, power = 0, g.new_tensor(math.inf), 1.0
     while True:
-        f, sums = _sweep(problem, g, columns=not problem.itself)
+        f, sums = sweep(problem, g, columns=not problem.itself)
         if problem.itself:  # g is the old potential and f its image
             sums = ((g - f) / eps).exp()
         sums = torch.where(b > 0, sums, 1)
