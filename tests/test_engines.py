@@ -182,17 +182,41 @@ def test_flash_says_what_it_lacks() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_flash_gives_what_dense_gives() -> None:
-    pytest.importorskip("flash_sinkhorn", reason="needs the extra cuda")
-    xs, ys, xt, yt = (t.cuda() for t in (*labelled(700, 32, 3, 0), *labelled(600, 32, 4, 1)))
-    found = []
-    for engine in ("dense", "flash"):
+@pytest.mark.parametrize("engine", ["flash", "streaming", "dense"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"lambda_x": 3.0}, {"label_distance": "none", "lambda_x": 3.0}, {"label_distance": "means"}, {"zero": True}],
+    ids=["plain", "weight of features", "without labels", "means", "zero weights"],
+)
+def test_a_gpu_gives_what_the_cpu_gives(engine: str, options: dict[str, Any]) -> None:
+    if engine == "flash":
+        pytest.importorskip("flash_sinkhorn", reason="needs the extra cuda")
+    sets = (*labelled(700, 32, 3, 0), *labelled(600, 32, 4, 1))
+    options, found = dict(options), []
+    weights = {"a": (torch.arange(700) % 5).double(), "b": (torch.arange(600) % 3).double()}
+    chosen = weights if options.pop("zero", False) else {}
+    for name, device in (("dense", "cpu"), (engine, "cuda")):
+        xs, ys, xt, yt = (t.to(device) for t in sets)
         moving = xt.float().requires_grad_()
-        result = otdd(xs.float(), ys, moving, yt, engine=engine, reg=2.0, tolerance=1e-4)
+        kept = {key: value.to(device) for key, value in chosen.items()}
+        result = otdd(xs.float(), ys, moving, yt, engine=name, reg=2.0, tolerance=1e-4, **kept, **options)
         result.value.backward()
-        found.append((result.value.detach(), moving.grad))
+        assert result.converged
+        assert result.engine == name
+        assert moving.grad is not None
+        found.append((result.value.detach().cpu(), moving.grad.cpu()))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_flash_takes_more_than_thirty_thousand_samples_where_streaming_agrees() -> None:
+    pytest.importorskip("flash_sinkhorn", reason="needs the extra cuda")
+    xs, ys, xt, yt = (t.cuda() for t in (*labelled(32_000, 16, 5, 0), *labelled(33_000, 16, 6, 1)))
+    sets = xs.float(), ys, xt.float(), yt
+    values = [otdd(*sets, engine=engine, reg=2.0, debias=False).value.item() for engine in ("flash", "streaming")]
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
 
 
 def test_wrong_engines_are_an_error() -> None:
