@@ -8,7 +8,8 @@ n + m. A self term takes the averaged update of ``sinkhorn_self``.
 
 The start is the solution of a sample of both sets, evenly spaced, which has the annealing behind it and is extended to
 all points by the same log-sum-exp (Feydy et al. 2019, arXiv 1810.08278, section 3.2 extends potentials so); what it
-lacks, the passes correct. The stopping rule is that of ``sinkhorn``.
+lacks, the passes correct. The stopping rule is that of ``sinkhorn``; so is the over-relaxation, whose exponent does not
+grow here, as few passes are taken.
 """
 
 # torch types once_differentiable loosely; it makes a second derivative, which would be wrong, an error.
@@ -102,7 +103,7 @@ def sinkhorn_streaming(problem: Problem, start: Tensor | None = None) -> Sinkhor
     tolerance, budget = problem.stopping.get("tolerance", 1e-3), problem.stopping.get("max_iterations", 500)
     g, used = (start, 0) if start is not None else _start(problem)
     g = g.masked_fill(b == 0, -math.inf)
-    step, last, power = 0, g.new_tensor(math.inf), 1.0
+    step, last = 0, g.new_tensor(math.inf)
     while True:
         f, sums = sweep(problem, g, columns=not problem.itself)
         if problem.itself:  # g is the old potential and f its image
@@ -114,7 +115,7 @@ def sinkhorn_streaming(problem: Problem, start: Tensor | None = None) -> Sinkhor
         if problem.itself:
             g = (g + f) / 2
         else:
-            power, last = relaxation(error, last, power), error
+            power, last = relaxation(error, last, 1.0), error
             g = g - power * eps * sums.log()
         step += 1
     f = g if problem.itself else f
