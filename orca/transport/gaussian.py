@@ -54,7 +54,8 @@ def _norms(matrix: Tensor, polar: Tensor | None) -> Tensor:
     squares, vectors = eigh(gram)
     values = _significant(squares, matrix)  # (B, r)
     inverse = torch.where(values > 0, 1 / values, 0)
-    polar.copy_(torch.matmul((vectors * inverse[..., None, :]) @ vectors.mT, wide))
+    left = (vectors * inverse[..., None, :]) @ vectors.mT  # in float64; the product may be rounded as the matrix was
+    torch.matmul(left.to(matrix), matrix, out=polar)
     return values.sum(-1)
 
 
@@ -219,12 +220,12 @@ class _CentredBlocks(Function):
 def _cross(p: Gaussians, q: Gaussians, products: Products | None) -> tuple[Tensor, tuple[int, int]]:
     """F_k F_l^T of all pairs, (K r, L s), and (r, s); without a product over the features where there is one already.
 
-    Where both sides have more samples in a class than dimensions, their factors are the smaller ones.
+    Where a side has more samples in a class than dimensions, its factors are the smaller ones.
     """
     d = p.mean.shape[-1]
     if products is not None and p.clouds is not None and q.clouds is not None:
         sizes = p.clouds.weight.shape[1], q.clouds.weight.shape[1]
-        if min(sizes) <= d:
+        if max(sizes) <= d:
             return _CentredBlocks.apply(products.table, p.clouds, q.clouds), sizes  # pyright: ignore[reportReturnType]
     return p.factor.reshape(-1, d) @ q.factor.reshape(-1, d).mT, (p.factor.shape[1], q.factor.shape[1])
 
