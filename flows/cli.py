@@ -11,6 +11,7 @@ import typer
 
 from flows.otdd_command import otdd
 from flows.terminal import exit_codes, log_to_stderr
+from flows.ui import client_settings, ui
 from orca.runtime import sleeping_threads
 
 app = typer.Typer(
@@ -51,7 +52,8 @@ def _prepare_prefect() -> Any:
     from flows.server import TemporaryServer
 
     private = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    for name, value in {**private, "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json"}.items():
+    found = {**private, "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", **client_settings(os.environ)}
+    for name, value in found.items():
         os.environ.setdefault(name, value)
     return None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
 
@@ -98,7 +100,7 @@ def run(  # noqa: PLR0913 - each argument is an option of the command
     if result.unchanged:
         typer.echo("\nnothing was to be done: every stage was there already (--fresh STAGE does one again)")
     where = "" if store is None else f" --store {shlex.quote(str(store))}"
-    typer.echo(f"\nnext: orca show {record['run']}{where}   orca runs{where}   orca tasks")
+    typer.echo(f"\nnext: orca show {record['run']}{where}   orca runs{where}   orca ui")
 
 
 @app.command()
@@ -173,6 +175,7 @@ def predict(
 
 
 app.command()(otdd)
+app.command()(ui)
 
 
 def _listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:

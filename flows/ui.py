@@ -1,0 +1,237 @@
+"""A Prefect server with its pages for one user on one machine: the command ``orca ui``.
+
+It listens on loopback alone, and only its own pages may ask it things. It is left running between runs; ``orca run``
+finds it by the file that it writes into Prefect's home, and records its runs there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from flows.terminal import exit_codes
+from orca.runtime import write_json
+
+HOST = "127.0.0.1"
+PORT = 4200  # Prefect's own
+PATIENCE = 120  # seconds until the server answers; the first start makes the database
+GRACE = 10  # seconds for an orderly end
+HEARTBEAT = 30  # seconds between two signs of life of a flow, the least that Prefect takes
+SILENCE = 3 * HEARTBEAT  # seconds without one after which a run counts as crashed
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+
+
+def _refusal(message: str) -> Exception:
+    from orca.types import InputError  # brings torch with it, and help must answer at once
+
+    return InputError(message)
+
+
+def prefect_home() -> Path:
+    """Where Prefect keeps its database and profiles."""
+    return Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+
+
+def server_settings(home: Path, port: int) -> dict[str, str]:
+    """Environment of the server: private, and whole after a restart. What the user has set himself comes before it.
+
+    Prefect's second set of pages asks an outside address for its configuration even with analytics off, so the first
+    set is shown; ``PREFECT_SERVER_UI_V2_ENABLED=true`` brings the second.
+    """
+    return {
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(port),  # by the flag alone, the pages would ask the server at 4200
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",  # else any web page may
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),  # else it unpacks among the installed packages
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    }
+
+
+def _get(port: int, path: str, seconds: float = 1.0) -> Any:
+    """The JSON that a server on loopback answers with, or None."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=seconds)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return json.loads(answer.read()) if answer.status == http.client.OK else None
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def answers(port: int) -> bool:
+    """Whether a Prefect server answers on this port of loopback."""
+    return _get(port, "/api/health") is True
+
+
+def _note() -> Path:
+    return prefect_home() / "orca-ui.json"
+
+
+def running_server() -> str | None:
+    """The API's address of a server that ``orca ui`` started and that answers, or None. Does not import Prefect."""
+    try:
+        port = int(json.loads(_note().read_text(encoding="utf-8"))["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return f"http://{HOST}:{port}/api" if answers(port) else None
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0
+
+
+@contextlib.contextmanager
+def served(port: int) -> Iterator[str]:
+    """The address of the pages of a server on this port, started here and ended with the block.
+
+    Raises:
+        InputError: something else has the port, or the server ends before it answers.
+    """
+    if not _free(port):
+        raise _refusal(f"port {port} is taken by another program; choose another: orca ui --port {port + 1}")
+    home = prefect_home()
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "orca-ui.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start"],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,  # Ctrl-C is ours to hand on
+            env={**server_settings(home, port), **os.environ, "PREFECT_SERVER_API_PORT": str(port)},
+        )  # fmt: skip
+        try:
+            _await(process, port, log)
+            write_json(_note(), {"port": port, "pid": process.pid})
+            yield f"http://{HOST}:{port}"
+        finally:
+            _note().unlink(missing_ok=True)
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    begun = time.monotonic()
+    while not answers(port):
+        late = time.monotonic() - begun > PATIENCE
+        if late or process.poll() is not None:
+            said = log.read_text(encoding="utf-8", errors="replace").strip()[-1500:]
+            why = f"does not answer after {PATIENCE} s" if late else f"ended with code {process.returncode}"
+            raise _refusal(f"the Prefect server {why}; its log, {log}, ends with:\n{said}")
+        time.sleep(0.2)
+
+
+def crash_automation() -> Any:
+    """The automation that calls runs crashed which have not shown a sign of life for ``SILENCE``."""
+    from datetime import timedelta
+
+    from prefect.automations import Automation
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+
+    beat = "prefect.flow-run.heartbeat"
+    trigger = EventTrigger(
+        after={beat}, expect={beat, *(f"prefect.flow-run.{end}" for end in ENDS)},
+        match={"prefect.resource.id": ["prefect.flow-run.*"]},  # pyright: ignore[reportArgumentType] - as in its docs
+        for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1, within=timedelta(seconds=SILENCE),
+    )  # fmt: skip
+    mark: Any = ChangeFlowRunState.model_validate(
+        {"state": StateType.CRASHED, "message": f"no sign of life for {SILENCE} s"}
+    )
+    return Automation(
+        name="orca: crashed runs",
+        description=f"A run without a sign of life for {SILENCE} s has crashed.",
+        trigger=trigger,
+        actions=[mark],
+    )
+
+
+def prepare(api: str) -> None:
+    """Makes what our flows need on this server, unless it is there: the automation."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    wanted = crash_automation()
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        if not client.read_automations_by_name(wanted.name):
+            wanted.create()
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def client_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a run that is recorded on a server: its signs of life come often enough for the automation."""
+    found = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}
+    if "PREFECT_API_URL" not in environment and (api := running_server()):
+        found["PREFECT_API_URL"] = api
+    return found
+
+
+def ui(
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Of the server.")] = PORT,
+    browser: Annotated[
+        bool | None, typer.Option("--browser/--no-browser", help="Open the pages. [only from a terminal]")
+    ] = None,
+) -> None:
+    """Show runs in Prefect's pages: starts the server on this machine and stops it at Ctrl-C.
+
+    If one is running already, it is used. Runs of `orca run` are recorded there while it runs.
+    """
+    show = sys.stdout.isatty() if browser is None else browser
+    with exit_codes():
+        if answers(port):
+            _announce(f"http://{HOST}:{port}", "a Prefect server is running already", show=show)
+            return
+        typer.echo("starting the Prefect server; the first time takes some seconds longer", err=True)
+        with contextlib.suppress(KeyboardInterrupt), stoppable(), served(port) as address:
+            prepare(f"{address}/api")
+            _announce(address, "stop it with Ctrl-C", show=show)
+            while answers(port):
+                time.sleep(1)
+            raise _refusal(f"the Prefect server has ended by itself; its log is {prefect_home() / 'orca-ui.log'}")
+        typer.echo("stopped", err=True)
+
+
+def _announce(address: str, note: str, *, show: bool) -> None:
+    typer.echo(address)
+    typer.echo(f"{note}; other programs reach it with PREFECT_API_URL={address}/api", err=True)
+    if show:
+        import webbrowser
+
+        webbrowser.open(address)
