@@ -282,6 +282,24 @@ def test_over_relaxation_ends_where_the_error_of_a_problem_rises():
     assert powers[-1] == solver.MOST < 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ratio", [1e2, 1e4, 1e6, 1e8])
+def test_weights_of_any_size_leave_everything_finite(ratio: float, dtype: torch.dtype):
+    """Points that weigh 1e-20 or nothing are far from their potentials when the annealing ends."""
+    x, y = points(3, 30, 2, dtype=dtype), points(3, 25, 2, seed=1, dtype=dtype)
+    draw = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(3, n, generator=draw, dtype=torch.float64) ** 20 for n in (30, 25))
+    a[:, :3], b[:, 5] = 0, 0
+    a, b = (w.to(dtype) / w.to(dtype).sum(1, keepdim=True) for w in (a, b))
+    cost = pairwise_cost(x, y)
+    reg = float(cost.max()) / ratio
+    cross = sinkhorn(cost, a, b, reg=reg, max_iterations=60)
+    own = sinkhorn_self(pairwise_cost(x, x), a, reg=reg, max_iterations=60)
+    for solved in (cross, own):
+        for part in (solved.value, solved.f, solved.g, solved.coupling, solved.marginal_error):
+            assert torch.isfinite(part).all()
+
+
 def test_many_large_scalings_are_absorbed():
     cost = torch.zeros(1, 3, 3, dtype=torch.float64)
     cost[0, :, 0] = 500.0  # the first column is 500 eps away from every row, and must still get its mass

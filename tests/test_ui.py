@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -68,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert process.stdout is not None
     assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / "orca-ui.log").read_text()
     yield Server(port, environment)
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
     assert process.wait(30) == 0
     process.stdout.close()
     assert not ui.answers(port)

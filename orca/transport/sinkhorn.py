@@ -78,7 +78,7 @@ class _Level:
     f: Tensor  # (B, n)
     g: Tensor  # (B, m), -inf where masked
     kernel: Tensor  # (B, n, m)
-    scale: Tensor  # (B, n): exp(f / eps + top), so that scale * kernel = exp((f + g - C) / eps)
+    mass: Tensor  # (B, n): a exp(f / eps + top), so that mass * kernel * b is the plan
     error: Tensor  # (B,)
     used: int
 
@@ -145,11 +145,9 @@ def _anneal(cost: Tensor, weights: tuple[Tensor, Tensor], g: Tensor, eps: float,
 
 def _anneal_symmetric(cost: Tensor, a: Tensor, f: Tensor, eps: float, buffer: Tensor) -> Tensor:
     """Potential of a self term after ``SWEEPS`` averaged updates at a coarse eps."""
-    start, masked = f, a == 0
-    kernel, top = _absorb(cost, f.masked_fill(masked, -math.inf), eps, buffer)
-    for _ in range(SWEEPS):
-        drift = ((f - start) / eps).masked_fill_(masked, 0)
-        f = (f - eps * (top + _rows(kernel, a * drift.exp()).log())) / 2
+    for _ in range(SWEEPS):  # each absorbed: the potentials of points that weigh little move far from level to level
+        kernel, top = _absorb(cost, f.masked_fill(a == 0, -math.inf), eps, buffer)
+        f = (f - eps * (top + _rows(kernel, a).log())) / 2
     return f
 
 
@@ -166,7 +164,7 @@ def _solve_level(
         t = _cols(kernel, a * u)
         error = last = (b * (t - 1).abs()).sum(-1)
         if used >= budget or bool((error <= tolerance).all()):
-            return _Level(eps * (u.log() - top), g, kernel, u, error, used)
+            return _Level(eps * (u.log() - top), g, kernel, a * u, error, used)
         for step in range(1, budget - used + 1):
             v = (1 / t if power == 1 else v * (v * t).pow_(-power)).masked_fill_(masked, 1)
             u = _rows(kernel, b * v).reciprocal_()
@@ -193,14 +191,15 @@ def _solve_symmetric_level(
         image = -eps * (top + _rows(kernel, a).log())  # T f
         error = (a * ((f - image) / eps).expm1().abs()).sum(-1)
         if used >= budget or bool((error <= tolerance).all()):
-            return _Level(f, columns, kernel, (f / eps + top).exp(), error, used)
+            mass = (f / eps + top + a.log()).exp()  # a within: where it is tiny, f may be far from its place
+            return _Level(f, columns, kernel, mass, error, used)
         start = f
         for step in range(1, budget - used + 1):
             f = (f + image) / 2
             drift = ((f - start) / eps).masked_fill_(masked, 0)
             image = -eps * (top + _rows(kernel, a * drift.exp()).log())
             used += 1
-            if step % CHECK and used < budget:
+            if step > 1 and step % CHECK and used < budget:
                 continue
             approximate = (a * ((f - image) / eps).expm1().abs()).sum(-1)
             if bool((approximate <= tolerance / 2).all() | (drift.abs().max() > DRIFT)):
@@ -209,7 +208,7 @@ def _solve_symmetric_level(
 
 def _result(level: _Level, weights: tuple[Tensor, Tensor], eps: float, used: int, tolerance: float) -> SinkhornResult:
     a, b = weights
-    plan = level.kernel.mul_((a * level.scale)[:, :, None]).mul_(b[:, None, :])
+    plan = level.kernel.mul_(level.mass[:, :, None]).mul_(b[:, None, :])
     f, g = level.f.masked_fill(a == 0, 0), level.g.masked_fill(b == 0, 0)
     value = (a * f).sum(-1) + (b * g).sum(-1) - eps * (plan.sum((1, 2)) - 1)
     done = bool((level.error <= tolerance).all())
