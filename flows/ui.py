@@ -46,7 +46,7 @@ def prefect_home() -> Path:
 
 
 def server_settings(home: Path, port: int) -> dict[str, str]:
-    """Environment of the server: private, and whole after a restart. What the user has set himself comes before it.
+    """Environment of the server: private, and whole after a restart. Variables that the user has set come before it.
 
     Prefect's second set of pages asks an outside address for its configuration even with analytics off, so the first
     set is shown; ``PREFECT_SERVER_UI_V2_ENABLED=true`` brings the second.
@@ -65,35 +65,33 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
     }
 
 
-def _get(port: int, path: str, seconds: float = 1.0) -> Any:
-    """The JSON that a server on loopback answers with, or None."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=seconds)
+def answers(port: int) -> bool:
+    """Whether a Prefect server answers on this port of loopback; it may take its time on a busy machine."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return json.loads(answer.read()) if answer.status == http.client.OK else None
+        connection.request("GET", "/api/health")
+        return json.loads(connection.getresponse().read()) is True
     except (OSError, ValueError, http.client.HTTPException):
-        return None
+        return False
     finally:
         connection.close()
 
 
-def answers(port: int) -> bool:
-    """Whether a Prefect server answers on this port of loopback."""
-    return _get(port, "/api/health") is True
+def _note(port: int) -> Path:
+    return prefect_home() / f"orca-ui-{port}.json"
 
 
-def _note() -> Path:
-    return prefect_home() / "orca-ui.json"
+def _log(port: int) -> Path:
+    return prefect_home() / f"orca-ui-{port}.log"
 
 
 def running_server() -> str | None:
-    """The API's address of a server that ``orca ui`` started and that answers, or None. Does not import Prefect."""
-    try:
-        port = int(json.loads(_note().read_text(encoding="utf-8"))["port"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return f"http://{HOST}:{port}/api" if answers(port) else None
+    """The API's address of a server that ``orca ui`` shows and that answers, or None. Does not import Prefect."""
+    for note in sorted(prefect_home().glob("orca-ui-*.json")):
+        port = note.stem.rpartition("-")[2]
+        if port.isdecimal() and answers(int(port)):
+            return f"http://{HOST}:{port}/api"
+    return None
 
 
 def _free(port: int) -> bool:
@@ -102,8 +100,8 @@ def _free(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def served(port: int) -> Iterator[str]:
-    """The address of the pages of a server on this port, started here and ended with the block.
+def served(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of a server on this port, which answers; ended with the block.
 
     Raises:
         InputError: something else has the port, or the server ends before it answers.
@@ -112,35 +110,34 @@ def served(port: int) -> Iterator[str]:
         raise _refusal(f"port {port} is taken by another program; choose another: orca ui --port {port + 1}")
     home = prefect_home()
     home.mkdir(parents=True, exist_ok=True)
-    log = home / "orca-ui.log"
-    with log.open("wb") as output:
+    # The address of its pages' server is its own, whatever PREFECT_API_URL says.
+    own = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api"}
+    with _log(port).open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start"],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,  # Ctrl-C is ours to hand on
-            env={**server_settings(home, port), **os.environ, "PREFECT_SERVER_API_PORT": str(port)},
+            env={**server_settings(home, port), **os.environ, **own},
         )  # fmt: skip
         try:
-            _await(process, port, log)
-            write_json(_note(), {"port": port, "pid": process.pid})
-            yield f"http://{HOST}:{port}"
+            _await(process, port)
+            yield process
         finally:
-            _note().unlink(missing_ok=True)
             process.terminate()
             try:
                 process.wait(GRACE)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 process.kill()
                 process.wait()
 
 
-def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _await(process: subprocess.Popen[bytes], port: int) -> None:
     begun = time.monotonic()
-    while not answers(port):
+    while not answers(port) or process.poll() is not None:
         late = time.monotonic() - begun > PATIENCE
         if late or process.poll() is not None:
-            said = log.read_text(encoding="utf-8", errors="replace").strip()[-1500:]
+            said = _log(port).read_text(encoding="utf-8", errors="replace").strip()[-1500:]
             why = f"does not answer after {PATIENCE} s" if late else f"ended with code {process.returncode}"
-            raise _refusal(f"the Prefect server {why}; its log, {log}, ends with:\n{said}")
+            raise _refusal(f"the Prefect server {why}; its log, {_log(port)}, ends with:\n{said}")
         time.sleep(0.2)
 
 
@@ -183,20 +180,34 @@ def prepare(api: str) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
+    """SIGTERM and a closed terminal end the block as Ctrl-C does."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def noted(port: int) -> Iterator[None]:
+    """Within the block ``orca run`` finds the server on this port."""
+    write_json(_note(port), {"port": port})
+    try:
+        yield
+    finally:
+        _note(port).unlink(missing_ok=True)
 
 
 def client_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a run that is recorded on a server: its signs of life come often enough for the automation."""
+    """Environment of a run that is recorded on a server: its signs of life come often enough for the automation.
+
+    A server that the environment names comes before one of ``orca ui``, and that before one of a Prefect profile.
+    """
     found = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}
     if "PREFECT_API_URL" not in environment and (api := running_server()):
         found["PREFECT_API_URL"] = api
@@ -214,17 +225,20 @@ def ui(
     If one is running already, it is used. Runs of `orca run` are recorded there while it runs.
     """
     show = sys.stdout.isatty() if browser is None else browser
+    address = f"http://{HOST}:{port}"
     with exit_codes():
         if answers(port):
-            _announce(f"http://{HOST}:{port}", "a Prefect server is running already", show=show)
+            prefect_home().mkdir(parents=True, exist_ok=True)
+            write_json(_note(port), {"port": port})
+            prepare(f"{address}/api")
+            _announce(address, "a Prefect server is running already", show=show)
             return
         typer.echo("starting the Prefect server; the first time takes some seconds longer", err=True)
-        with contextlib.suppress(KeyboardInterrupt), stoppable(), served(port) as address:
+        with contextlib.suppress(KeyboardInterrupt), stoppable(), served(port) as process, noted(port):
             prepare(f"{address}/api")
             _announce(address, "stop it with Ctrl-C", show=show)
-            while answers(port):
-                time.sleep(1)
-            raise _refusal(f"the Prefect server has ended by itself; its log is {prefect_home() / 'orca-ui.log'}")
+            code = process.wait()
+            raise _refusal(f"the Prefect server has ended by itself, with code {code}; its log is {_log(port)}")
         typer.echo("stopped", err=True)
 
 

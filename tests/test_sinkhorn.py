@@ -300,6 +300,21 @@ def test_weights_of_any_size_leave_everything_finite(ratio: float, dtype: torch.
             assert torch.isfinite(part).all()
 
 
+def test_the_annealing_reaches_an_eps_far_below_the_cost():
+    x = 100 * points(1, 150, 5)
+    cost = pairwise_cost(x, x)
+    assert float(cost.max()) / 0.1 > 1e6
+    solved = sinkhorn(cost, reg=0.1)
+    assert solved.converged
+    assert solved.value.item() == pytest.approx(0.1 * np.log(150), rel=1e-2)  # each point to itself: eps KL alone
+
+
+def test_the_worst_of_errors_keeps_what_is_not_a_number():
+    assert solver.worst(0.0, 0.2, 0.1) == pytest.approx(0.2)
+    for errors in ((0.0, np.nan), (np.nan, 0.0)):
+        assert np.isnan(solver.worst(*errors))
+
+
 def test_many_large_scalings_are_absorbed():
     cost = torch.zeros(1, 3, 3, dtype=torch.float64)
     cost[0, :, 0] = 500.0  # the first column is 500 eps away from every row, and must still get its mass

@@ -61,17 +61,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home, port = tmp_path_factory.mktemp("home"), free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {**kept, "PREFECT_HOME": str(home)}
+    elsewhere = {**environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # its pages must not ask there
     process = subprocess.Popen(
-        [*COMMAND, "ui", "--port", str(port), "--no-browser"], stdout=subprocess.PIPE, text=True, env=environment
+        [*COMMAND, "ui", "--port", str(port), "--no-browser"], stdout=subprocess.PIPE, text=True, env=elsewhere
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / "orca-ui.log").read_text()
+    assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / f"orca-ui-{port}.log").read_text()
     yield Server(port, environment)
     process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
     assert process.wait(30) == 0
     process.stdout.close()
     assert not ui.answers(port)
-    assert not (home / "orca-ui.json").exists()
+    assert not list(home.glob("orca-ui-*.json"))
 
 
 def test_its_pages_ask_this_server_and_nobody_else(server: Server):
@@ -124,10 +125,10 @@ def test_a_port_of_another_program_is_refused(server: Server):
     assert "is taken by another program; choose another: orca ui --port" in made.stderr
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"port": "x"}', '{"port": 1}', "[4200]"])
-def test_a_damaged_or_stale_note_names_no_server(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stale_note_names_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    (tmp_path / "orca-ui.json").write_text(text)
+    (tmp_path / f"orca-ui-{free_port()}.json").write_text("{}")
+    (tmp_path / "orca-ui-x.json").write_text("{}")
     assert ui.running_server() is None
 
 
@@ -141,8 +142,8 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path, monkeyp
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "nonsense")
     with (
-        pytest.raises(ValueError, match=r"ended with code 1; its log, .*orca-ui.log, ends with"),
+        pytest.raises(ValueError, match=r"ended with code 1; its log, .*orca-ui-[0-9]+.log, ends with"),
         ui.served(free_port()),
     ):
         pass
-    assert not (tmp_path / "orca-ui.json").exists()
+    assert not list(tmp_path.glob("*.json"))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from orca.transport.cost import Clouds, pairwise_cost
 from orca.transport.gaussian import class_pairs, from_upper, in_parts
-from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
+from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self, worst
 
 
 class Stopping(TypedDict, total=False):
@@ -116,7 +116,7 @@ class CloudStatistics:
             return envelope(solved, cost)
 
         index = torch.arange(k, device=clouds.x.device)[None]
-        return cls(clouds, in_parts(own, index, n * (n + 2 * d)), reg, p, max(errors))
+        return cls(clouds, in_parts(own, index, n * (n + 2 * d)), reg, p, worst(*errors))
 
 
 def cloud_divergences(
@@ -147,4 +147,4 @@ def cloud_divergences(
 
     pairs = class_pairs(k, classes, upper=upper, device=s.own.device)
     values = in_parts(compare, pairs, n * m + (n + m) * d)
-    return (from_upper(values, k) if upper else values.reshape(k, classes)).clamp(min=0), max(errors)
+    return (from_upper(values, k) if upper else values.reshape(k, classes)).clamp(min=0), worst(*errors)

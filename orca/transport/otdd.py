@@ -25,7 +25,7 @@ from orca.transport.engines import ENGINES, choose
 from orca.transport.labels import LABEL_DISTANCES, Table
 from orca.transport.options import OTDDChanges, OTDDOptions
 from orca.transport.problem import Problem, Side
-from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
+from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self, worst
 from orca.transport.statistics import (
     SourceStatistics,
     check_given,
@@ -133,7 +133,7 @@ def joint(source: SourceStatistics, target: SourceStatistics) -> OTDDResult:
         table, label_error = kind.between(source.description, target.description, options.labels, products)
     problem = outer(source.side, target.side, table, options)
     value, cross = ENGINES[engine](problem, products)
-    label_error = max(label_error, source.label_error, target.label_error)
+    label_error = worst(label_error, source.label_error, target.label_error)
     error, done = _convergence(options, label_error, cross, source.solution, target.solution)
     return OTDDResult(
         value - source.own / 2 - target.own / 2, table, source.labels, target.labels, error, cross.iterations, done,
@@ -144,7 +144,7 @@ def joint(source: SourceStatistics, target: SourceStatistics) -> OTDDResult:
 def _convergence(options: OTDDOptions, label_error: float, *solved: SinkhornResult | None) -> tuple[float, bool]:
     """Largest marginal error, and whether all converged."""
     parts = [s for s in solved if s is not None]
-    error = max(label_error, *(float(s.marginal_error.max()) for s in parts))
+    error = worst(label_error, *(float(s.marginal_error.max()) for s in parts))
     return error, label_error <= options.tolerance and all(s.converged for s in parts)
 
 
@@ -206,7 +206,7 @@ def otdd_classwise(
         constant = options.lambda_y * (source.side.weight @ table[source.side.index])  # (K_t,): <P, W> for any plan
         value = value + constant - source.own / 2
         shares = (clouds.size / len(xt)).to(value.dtype) if weights is None else weights.to(value)
-    error, done = _convergence(options, label_error, *solved, source.solution)
+    error, done = _convergence(options, worst(label_error, source.label_error), *solved, source.solution)
     return ClasswiseResult((shares * value).sum(), value, shares, table, error, done)
 
 

@@ -97,6 +97,11 @@ class _Envelope(Function):
         return grads[0][:, None, None] * ctx.saved_tensors[0], None, None
 
 
+def worst(*errors: float) -> float:
+    """The largest of some errors; NaN if one is, which Python's ``max`` may drop."""
+    return float(torch.tensor(errors).max())
+
+
 def envelope(result: SinkhornResult, cost: Tensor) -> Tensor:
     """The value (B,) with its gradient with respect to the cost (B, n, m) that it was solved for."""
     return _Envelope.apply(cost, result.value, result.coupling)  # pyright: ignore[reportReturnType]
@@ -228,7 +233,7 @@ def sinkhorn(
     reg: float,
     tolerance: float = 1e-3,
     max_iterations: int = 500,
-    annealing: float = 0.1,
+    annealing: float = 0.25,
 ) -> SinkhornResult:
     """Solves a batch of entropic transport problems.
 
@@ -238,7 +243,7 @@ def sinkhorn(
         b: weights of the columns, (B, m), likewise.
         reg: eps > 0, unit of the cost.
         tolerance: largest L1 marginal error.
-        max_iterations: most updates at the final eps (the annealing adds up to three per level).
+        max_iterations: most updates at the final eps (the annealing adds three per level).
         annealing: factor between levels of eps, in (0, 1).
 
     Returns:
@@ -262,7 +267,7 @@ def sinkhorn_self(
     reg: float,
     tolerance: float = 1e-3,
     max_iterations: int = 500,
-    annealing: float = 0.1,
+    annealing: float = 0.25,
 ) -> SinkhornResult:
     """Solves measures against themselves: symmetric cost (B, n, n), equal potentials f = g; else as ``sinkhorn``."""
     cost = cost.detach()
