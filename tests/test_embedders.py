@@ -53,6 +53,14 @@ def test_a_sequence_of_any_length_gives_a_token_per_patch(length: int, patch: in
     assert tokens.mask is None
 
 
+@pytest.mark.parametrize("overlap", [1, 2, 3])
+def test_tokens_of_a_sequence_are_those_of_the_convolution(overlap: int) -> None:
+    embedder, x = sequence(24, 4, overlap=overlap), torch.randn(2, 3, 24)
+    missing = 4 * (overlap - 1)
+    padded = torch.nn.functional.pad(x, (missing // 2, missing - missing // 2))
+    torch.testing.assert_close(embedder.patches(x, None).x, embedder.conv(padded).transpose(1, 2))
+
+
 @pytest.mark.parametrize("overlap", [1, 2])
 def test_every_sample_of_a_sequence_is_seen(overlap: int) -> None:
     embedder = sequence(23, 5, overlap=overlap)
