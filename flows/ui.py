@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from flows.heartbeat import HEARTBEAT, make_crash_automation
 from flows.terminal import exit_codes
 from orca.runtime import write_json
 
@@ -29,9 +30,6 @@ HOST = "127.0.0.1"
 PORT = 4200  # Prefect's own
 PATIENCE = 120  # seconds until the server answers; the first start makes the database
 GRACE = 10  # seconds for an orderly end
-HEARTBEAT = 30  # seconds between two signs of life of a flow, the least that Prefect takes
-SILENCE = 3 * HEARTBEAT  # seconds without one after which a run counts as crashed
-ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
 def _refusal(message: str) -> Exception:
@@ -141,43 +139,6 @@ def _await(process: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(0.2)
 
 
-def crash_automation() -> Any:
-    """The automation that calls runs crashed which have not shown a sign of life for ``SILENCE``."""
-    from datetime import timedelta
-
-    from prefect.automations import Automation
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import EventTrigger, Posture
-
-    beat = "prefect.flow-run.heartbeat"
-    trigger = EventTrigger(
-        after={beat}, expect={beat, *(f"prefect.flow-run.{end}" for end in ENDS)},
-        match={"prefect.resource.id": ["prefect.flow-run.*"]},  # pyright: ignore[reportArgumentType] - as in its docs
-        for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1, within=timedelta(seconds=SILENCE),
-    )  # fmt: skip
-    mark: Any = ChangeFlowRunState.model_validate(
-        {"state": StateType.CRASHED, "message": f"no sign of life for {SILENCE} s"}
-    )
-    return Automation(
-        name="orca: crashed runs",
-        description=f"A run without a sign of life for {SILENCE} s has crashed.",
-        trigger=trigger,
-        actions=[mark],
-    )
-
-
-def prepare(api: str) -> None:
-    """Makes what our flows need on this server, unless it is there: the automation."""
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    wanted = crash_automation()
-    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
-        if not client.read_automations_by_name(wanted.name):
-            wanted.create()
-
-
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """SIGTERM and a closed terminal end the block as Ctrl-C does."""
@@ -230,12 +191,12 @@ def ui(
         if answers(port):
             prefect_home().mkdir(parents=True, exist_ok=True)
             write_json(_note(port), {"port": port})
-            prepare(f"{address}/api")
+            make_crash_automation(f"{address}/api")
             _announce(address, "a Prefect server is running already", show=show)
             return
         typer.echo("starting the Prefect server; the first time takes some seconds longer", err=True)
         with contextlib.suppress(KeyboardInterrupt), stoppable(), served(port) as process, noted(port):
-            prepare(f"{address}/api")
+            make_crash_automation(f"{address}/api")
             _announce(address, "stop it with Ctrl-C", show=show)
             code = process.wait()
             raise _refusal(f"the Prefect server has ended by itself, with code {code}; its log is {_log(port)}")

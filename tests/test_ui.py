@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import ui
+from flows import heartbeat, ui
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
@@ -92,10 +92,10 @@ def test_other_web_pages_may_not_ask_it(server: Server):
 
 
 def test_the_crash_automation_is_made_once(server: Server):
-    ui.prepare(f"http://127.0.0.1:{server.port}/api")
+    heartbeat.make_crash_automation(f"http://127.0.0.1:{server.port}/api")
     found = server.ask("/api/automations/filter", {})[1]
     assert [(a["name"], a["enabled"]) for a in found] == [("orca: crashed runs", True)]
-    assert found[0]["trigger"]["within"] == ui.SILENCE
+    assert found[0]["trigger"]["within"] == heartbeat.SILENCE
 
 
 def test_a_second_one_uses_the_first(server: Server):
