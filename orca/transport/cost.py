@@ -66,6 +66,30 @@ class _Gram(Function):
 
 
 @dataclass(frozen=True)
+class Centred:
+    """A set moved by its mean, which is held constant.
+
+    A shift changes no distance, and keeps |x|^2 - 2xy + |y|^2 from cancelling when clouds are far from 0.
+
+    Attributes:
+        points: (n, d), differentiable.
+        centre: the vector taken away, (d,).
+        norms: squared norms of the points, (n,).
+    """
+
+    points: Tensor
+    centre: Tensor
+    norms: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> Centred:
+        """Of x (n, d)."""
+        centre = x.detach().mean(0)
+        points = x - centre
+        return cls(points, centre, points.square().sum(1))
+
+
+@dataclass(frozen=True)
 class Products:
     """Inner products between two sets, both moved by one vector: distances and Gaussians need no more of the features.
 
@@ -80,18 +104,12 @@ class Products:
     cols: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor | None = None) -> Products:
-        """Of x (n, d) with y (m, d), or with itself; differentiable in both.
-
-        The common shift changes no distance, and keeps |x|^2 - 2xy + |y|^2 from cancelling when clouds are far from 0.
-        """
-        centre = x.detach().mean(0)
-        x = x - centre
-        rows = x.square().sum(1)
+    def of(cls, x: Centred, y: Tensor | None = None) -> Products:
+        """Of x (n, d) with y (m, d), or with itself; differentiable in both."""
         if y is None:
-            return cls(_Gram.apply(x), rows, rows)  # pyright: ignore[reportArgumentType]
-        y = y - centre
-        return cls(x @ y.mT, rows, y.square().sum(1))
+            return cls(_Gram.apply(x.points), x.norms, x.norms)  # pyright: ignore[reportArgumentType]
+        y = y - x.centre
+        return cls(x.points @ y.mT, x.norms, y.square().sum(1))
 
 
 def distances(products: Products, p: int, out: Tensor | None = None) -> Tensor:

@@ -127,7 +127,7 @@ def joint(source: SourceStatistics, target: SourceStatistics) -> OTDDResult:
     """Dataset distance of two sets by their statistics, which share their options; see ``otdd``."""
     options = source.options
     engine = choose(outer(source.side, target.side, None, options), options.engine, options.memory)
-    products = Products.of(source.side.x, target.side.x) if engine == "dense" else None
+    products = Products.of(source.side.centred, target.side.x) if engine == "dense" else None
     kind = LABEL_DISTANCES.get(options.label_distance)
     with torch.set_grad_enabled(torch.is_grad_enabled() and options.label_gradient):
         table, label_error = kind.between(source.description, target.description, options.labels, products)
@@ -230,10 +230,13 @@ def _class_table(source: SourceStatistics, clouds: Clouds, products: Products | 
 def _all_classes(source: SourceStatistics, clouds: Clouds) -> tuple[Tensor, Table, list[SinkhornResult]]:
     """Feature terms of all classes (K_t,) in one batch, label distances, and the solutions."""
     options, side = source.options, source.side
-    products = Products.of(side.x, clouds.x.flatten(0, 1))
-    cost = distance_cost(products, options.p) * options.lambda_x
+    products = Products.of(side.centred, clouds.x.flatten(0, 1))
+    cost = distance_cost(products, options.p)
+    if options.lambda_x != 1:
+        cost = cost * options.lambda_x
     cost = cost.view(len(side), *clouds.weight.shape).transpose(0, 1)  # (K_t, n, r)
     rows = side.weight.expand(len(clouds.size), -1)
+
     solved = [sinkhorn(cost, rows, clouds.weight, reg=options.reg, **options.stopping)]
     value = envelope(solved[0], cost)
     if options.debias:

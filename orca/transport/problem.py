@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from orca.transport.cost import Products, distance_cost, label_cost
+from orca.transport.cost import Centred, Products, distance_cost, label_cost
 from orca.transport.divergence import Stopping
 from orca.transport.sinkhorn import SinkhornResult, envelope, sinkhorn, sinkhorn_self
 
@@ -36,6 +36,15 @@ class Side:
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.x)
+
+    @property
+    def centred(self) -> Centred:
+        """Its features about their mean; made once where they are constant."""
+        return Centred.of(self.x) if self.x.requires_grad else self._centred
+
+    @cached_property
+    def _centred(self) -> Centred:
+        return Centred.of(self.x)
 
     def take(self, rows: Tensor) -> Side:
         """Some of the samples, their weights scaled to sum 1; uniform where all of these are 0."""
@@ -77,7 +86,7 @@ class Problem:
 
     def cost(self, products: Products | None = None) -> Tensor:
         """The whole cost, (n, m), differentiable in products (made here if None) and table."""
-        made = Products.of(self.s.x, None if self.itself else self.t.x) if products is None else products
+        made = Products.of(self.s.centred, None if self.itself else self.t.x) if products is None else products
         cost = distance_cost(made, self.p)
         if self.scale != 1:
             cost = cost * self.scale

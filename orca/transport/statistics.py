@@ -150,7 +150,7 @@ def statistics(x: Tensor, y: Tensor, options: OTDDOptions, weight: Tensor) -> So
         side = Side(x[order], index[order], weight[order])
     problem = outer(side, side, None, options)
     engine = choose(problem, options.engine, options.memory)
-    products = Products.of(side.x) if options.debias and engine == "dense" else None
+    products = Products.of(side.centred) if options.debias and engine == "dense" else None
     kind = LABEL_DISTANCES.get(options.label_distance)
     with torch.set_grad_enabled(torch.is_grad_enabled() and options.label_gradient):
         clouds = class_clouds(side.x, side.index, len(labels), cap=options.class_cap, weight=side.weight)
