@@ -80,13 +80,13 @@ def checked(x: Tensor, y: Tensor, which: str) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"{which} labels: expected integers of at least 0; got {int(y.min())}; number the classes from 0"
         )
-    bad = ~torch.isfinite(x.detach()).all(1)
-    if bool(bad.any()):
-        raise InputError(
-            f"{which} features: expected finite numbers; {int(bad.sum())} of {len(x)} rows have NaN or infinity, the "
-            f"first is row {int(bad.nonzero()[0])}; drop or impute them"
-        )
     if not bool(torch.isfinite(x.detach().square().sum())):
+        bad = (~torch.isfinite(x.detach()).all(1)).nonzero()[:, 0].tolist()
+        if bad:
+            raise InputError(
+                f"{which} features: expected finite numbers; {len(bad)} of {len(x)} rows have NaN or infinity, the "
+                f"first is row {bad[0]}; drop or impute them"
+            )
         raise InputError(f"{which} features: expected a finite sum of squares; got one beyond {x.dtype}; scale them")
     return (x if x.dtype == torch.float64 else x.float()), y.to(x.device, torch.int64)
 
