@@ -116,12 +116,16 @@ def collect(store: Path, *, wanted: dict[str, Iterable[str] | None]) -> list[dic
         store: the store's folder.
         wanted: values to keep, by key of the record; None keeps all.
     """
+    from orca.runs import FINISHED, list_runs
     from orca.store import Store
 
     found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for record in Store(store).list_runs():  # newest first
+    for record in list_runs(Store(store)):  # newest first
         if "fault" in record:
             print(f"left out {record['run']}: {record['fault']}", file=sys.stderr)
+            continue
+        if record["state"] != FINISHED:
+            print(f"left out {record['run']}: it is {record['state']}", file=sys.stderr)
             continue
         if any(values is not None and str(record[key]) not in values for key, values in wanted.items()):
             continue

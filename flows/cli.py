@@ -109,7 +109,9 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from flows.terminal import number, print_json, table
 
     with exit_codes():
-        entries = _store(store).list_runs()
+        from orca.runs import list_runs
+
+        entries = list_runs(_store(store))
     if as_json:
         print_json(entries)
         return
@@ -119,25 +121,29 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     rows = []
     for entry in entries:
         if "fault" in entry:
-            rows.append([entry["run"], f"unreadable: {entry['fault']}", "", "", ""])
+            rows.append([entry["run"], f"unreadable: {entry['fault']}", "", "", "", ""])
             continue
-        metric = entry["metric"]
-        rows.append([entry["run"], entry["align"], metric["name"], number(metric["value"]), entry["created"]])
-    typer.echo(table(rows, ["run", "align", "metric", "test", "made"]))
+        metric = entry.get("metric", {"name": "", "value": None})  # none as long as it is not finished
+        cells = [entry["align"], metric["name"], number(metric["value"]), entry["created"]]
+        rows.append([entry["run"], entry["state"], *cells])
+    typer.echo(table(rows, ["run", "state", "align", "metric", "test", "made"]))
 
 
 @app.command()
 def show(run: RunArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show a run: result, baselines, stages, settings."""
-    from flows.terminal import origin, print_json, summary
+    from flows.terminal import origin, print_json, standing, summary
 
     with exit_codes():
-        path = _store(store).run_path(run)
-        record = {**_read(path / "run.json"), "path": str(path)}  # where it lies now
+        from orca.runs import FINISHED, read_run
+
+        record = read_run(_store(store), run)
+        path, finished = Path(record["path"]), record["state"] == FINISHED
         if as_json:
-            print_json({**record, "metrics": _read(path / "metrics.json")})
+            print_json({**record, "metrics": _read(path / "metrics.json") if finished else None})
             return
-    typer.echo(f"{summary(record)}\n{origin(record)}\n  settings")
+    typer.echo(f"{summary(record)}\n{origin(record)}" if finished else standing(record))
+    typer.echo("  settings")
     typer.echo("\n".join(f"    {line}" for line in (path / "config.yaml").read_text(encoding="utf-8").splitlines()))
 
 
@@ -146,8 +152,9 @@ def report(run: RunArgument, store: StoreOption = None) -> None:
     """Write a run's HTML report anew and print its path."""
     with exit_codes():
         from orca.report import write_report
+        from orca.runs import finished_path
 
-        typer.echo(str(write_report(_store(store).run_path(run)).absolute()))
+        typer.echo(str(write_report(finished_path(_store(store), run)).absolute()))
 
 
 @app.command()
@@ -167,8 +174,9 @@ def predict(
     with exit_codes():
         from orca.model import load
         from orca.predict import predict_file
+        from orca.runs import finished_path
 
-        folder = Path(run) if (Path(run) / "config.json").is_file() else _store(store).run_path(run)
+        folder = Path(run) if (Path(run) / "config.json").is_file() else finished_path(_store(store), run)
         arrays = predict_file(load(folder), input, output)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
     typer.echo(f"{output}: {shapes}", err=True)

@@ -156,8 +156,7 @@ def summary(record: Mapping[str, Any]) -> str:
     counts = record["parameters"]
     return "\n".join(
         [
-            f"{record['run']}: task {record['task']}, body {record['body']}, align {record['align']}, "
-            f"method {record['method']}, seed {record['seed']}",
+            naming(record),
             f"  test {metric['name']} ({better} is better), n = {metric['n']}",
             *lines,
             f"  validation  {number(validation['value'])} in epoch {validation['epoch']}, which was kept",
@@ -165,6 +164,26 @@ def summary(record: Mapping[str, Any]) -> str:
             f"  parameters  {counts['trained']:,} of {counts['total']:,} trained",
             f"  report      {record['path']}/report.html",
         ]
+    )
+
+
+def standing(record: Mapping[str, Any]) -> str:
+    """How a run that is not finished stands, and what to do."""
+    advice = {
+        "running": f"orca cancel {record['run']} stops it",
+        "failed": f"orca resume {record['run']} tries again from the last checkpoint",
+    }.get(record["state"], f"orca resume {record['run']} goes on from the last checkpoint")
+    lines = [f"{naming(record)}", f"  {record['state']} since it was started at {record['created']}"]
+    if record["state"] != "running":
+        lines[1] = f"  {record['state']}: {record['reason']}"
+    return "\n".join([*lines, f"  {advice}"])
+
+
+def naming(record: Mapping[str, Any]) -> str:
+    """The run and what tells it from others, in one line."""
+    return (
+        f"{record['run']}: task {record['task']}, body {record['body']}, align {record['align']}, "
+        f"method {record['method']}, seed {record['seed']}"
     )
 
 

@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orca import runtime
 from orca.align import Align
 from orca.baselines import fit_baselines
@@ -27,19 +25,18 @@ from orca.build import training_statistics
 from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.config import RunConfig, check_config, load_config
 from orca.evaluate import score
+from orca.keys import documents, run_name
 from orca.model import AdaptedModel
 from orca.plan import Plan, plan
+from orca.runs import FINISHED, describe, settings_text, track
 from orca.runtime import read_json, write_json
-from orca.sources import SOURCES, source_features
+from orca.sources import source_features
 from orca.store import StageRef, Store, default_root
 from orca.train import Fit
 from orca.types import LabeledSet
 
 log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
-
-# Raise a stage's number when the meaning of its result changes: it is part of the key.
-VERSIONS = {"source": 1, "embed": 2, "align": 2, "finetune": 1, "baselines": 1, "evaluate": 1}
 CALIBRATION_SAMPLES = 512
 
 
@@ -47,15 +44,10 @@ def silent(facts: dict[str, Any]) -> None:
     """Progress that nobody watches."""
 
 
-def _stage(
-    made: Plan, store: Store, name: str, build: Callable[[Path], None], *, after: StageRef | None = None, **facts: Any
-) -> StageRef:
-    """Runs or finds a stage of this plan; ``facts`` and the stage before it make its key."""
-    document = {"version": VERSIONS[name], "device": made.device.type, "precision": str(made.dtype), **facts}
-    if after is not None:
-        document["after"] = after.key
+def _stage(made: Plan, store: Store, name: str, build: Callable[[Path], None]) -> StageRef:
+    """Runs or finds a stage of this plan."""
     begun = time.perf_counter()
-    ref = store.stage(name, document, build, fresh=name in made.fresh)
+    ref = store.stage(name, documents(made)[name], build, fresh=name in made.fresh)
     return replace(ref, seconds=time.perf_counter() - begun)
 
 
@@ -72,12 +64,7 @@ def embed(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
         save_tensors(out / "predictor.safetensors", model.predictor.state_dict())
         write_json(out / "report.json", {"grid": model.embedder.tail.grid, "layout": asdict(data.layout)})
 
-    config = made.config
-    return _stage(
-        made, store, "embed", build, task=made.data_key, body=made.body_key, seed=config.seed,
-        pretrained=config.method.pretrained, embed=config.embed.model_dump(),
-        entered=config.body.model_dump(include={"causal", "dropout"}),
-    )  # fmt: skip
+    return _stage(made, store, "embed", build)
 
 
 def source(made: Plan, store: Store) -> LabeledSet:
@@ -88,8 +75,7 @@ def source(made: Plan, store: Store) -> LabeledSet:
         features = source_features(config, load_body(made.config.body, files=made.files))
         save_tensors(out / "features.safetensors", {"x": features.x, "y": features.y}, {"names": features.names})
 
-    fingerprint = SOURCES.get(config.name).fingerprint(config)
-    ref = _stage(made, store, "source", build, source=fingerprint, config=config.model_dump(), body=made.body_key)
+    ref = _stage(made, store, "source", build)
     tensors, facts = load_tensors(ref.path / "features.safetensors")
     return LabeledSet(tensors["x"], tensors["y"], tuple(facts["names"]))
 
@@ -113,11 +99,7 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
         write_json(out / "report.json", {"objective": config.align.objective, "epochs": state.epoch, **report})
         _write_history(out, [*state.history, report])
 
-    facts: dict[str, Any] = {"align": {"objective": "none"}}
-    if config.aligned:
-        origin = SOURCES.get(config.source.name).fingerprint(config.source)
-        facts = {"align": config.align.model_dump(), "source": [origin, config.source.model_dump()]}
-    return _stage(made, store, "align", build, after=before, **facts)
+    return _stage(made, store, "align", build)
 
 
 def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, progress: Progress = silent) -> StageRef:
@@ -136,8 +118,7 @@ def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, p
         )
         _write_history(out, report.history)
 
-    facts = {"finetune": config.finetune.model_dump(), "metric": metric.name}
-    return _stage(made, store, "finetune", build, after=aligned, **facts)
+    return _stage(made, store, "finetune", build)
 
 
 def evaluate(made: Plan, store: Store, before: StageRef, *, progress: Progress = silent) -> StageRef:
@@ -149,7 +130,7 @@ def evaluate(made: Plan, store: Store, before: StageRef, *, progress: Progress =
         write_json(out / "baselines.json", fit_baselines(made.data(), metric, seed=0))
 
     def build(out: Path) -> None:
-        beside = _stage(made, store, "baselines", build_baselines, task=made.data_key, metric=metric.name)
+        beside = _stage(made, store, "baselines", build_baselines)
         progress({"stage": "evaluate"})
         model = AdaptedModel.from_pretrained(before.path / "model").to(made.device)
         scores = score(model, made.data(), metric, dtype=made.dtype, out=out)
@@ -157,7 +138,7 @@ def evaluate(made: Plan, store: Store, before: StageRef, *, progress: Progress =
         baselines = read_json(beside.path / "baselines.json")
         write_json(out / "metrics.json", {**scores, "validation": validation, "baselines": baselines})
 
-    return _stage(made, store, "evaluate", build, after=before, metric=metric.name)
+    return _stage(made, store, "evaluate", build)
 
 
 def _model(made: Plan, built: Path, embedder: Path) -> AdaptedModel:
@@ -193,20 +174,14 @@ class RunResult:
         return all(stage["cached"] for stage in self.record["stages"])
 
 
-def run_name(made: Plan, last: StageRef) -> str:
-    """Task, method and seed, and the first digits of the last stage's key."""
-    config = made.config
-    return f"{config.task_name}-{config.finetune.method}-s{config.seed}-{last.key[:8]}"
-
-
 def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | None = None) -> RunResult:
     """Gathers a run's folder from its stages; a run that is there and unchanged is left as it is."""
     refs = {ref.name: ref for ref in stages}
-    name = run_name(made, refs["evaluate"])
+    name = run_name(made)
     path = store.runs_dir / name
     listed = [{"name": r.name, "seconds": r.seconds, "cached": r.cached, "path": str(r.path)} for r in stages]
     now = {"path": str(path), "flow_run": flow_run, "stages": listed}  # the store may have been moved
-    if all(ref.cached for ref in stages) and (path / "run.json").is_file():
+    if all(ref.cached for ref in stages) and (path / "report.html").is_file():
         return RunResult(path, {**read_json(path / "run.json"), **now})
     metrics, trained = (
         read_json(refs["evaluate"].path / "metrics.json"),
@@ -214,9 +189,8 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
     )
     config = made.config
     record = {
-        "run": name, "path": str(path), "flow_run": flow_run, "task": config.task_name, "body": config.body.name,
-        "align": config.align.objective if config.aligned else "none", "method": config.finetune.method,
-        "seed": config.seed, "metric": metrics["test"], "validation": metrics["validation"],
+        "run": name, "path": str(path), "flow_run": flow_run, **describe(config), "state": FINISHED,
+        "metric": metrics["test"], "validation": metrics["validation"],
         "shift": {key: value["value"] for key, value in metrics["shift"].items()},
         "baselines": {key: value["test"] for key, value in metrics["baselines"].items()},
         "parameters": trained["parameters"], "stages": listed,
@@ -227,8 +201,7 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
 
     def fill(out: Path) -> None:
         write_json(out / "run.json", record)
-        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        runtime.atomic_write(out / "config.yaml", settings)
+        runtime.atomic_write(out / "config.yaml", settings_text(config))
         for file in ("metrics.json", "predictions.npz", "layout.json"):
             _link(refs["evaluate"].path / file, out / file)
         for file in (refs["finetune"].path / "model").iterdir():
@@ -280,7 +253,8 @@ def adapt(
     elif seed is not None:
         config = config.model_copy(update={"seed": seed})
     made, place = plan(config, online=online, fresh=fresh), Store(Path(store) if store else default_root()).make()
-    embedded = embed(made, place, progress=progress)
-    aligned = align(made, place, embedded, progress=progress)
-    tuned = finetune(made, place, embedded, aligned, progress=progress)
-    return finish(made, place, [embedded, aligned, tuned, evaluate(made, place, tuned, progress=progress)])
+    with track(made, place):
+        embedded = embed(made, place, progress=progress)
+        aligned = align(made, place, embedded, progress=progress)
+        tuned = finetune(made, place, embedded, aligned, progress=progress)
+        return finish(made, place, [embedded, aligned, tuned, evaluate(made, place, tuned, progress=progress)])

@@ -6,7 +6,6 @@ in ``.work/`` under a name that stays the same, so that a stage that was killed 
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -155,34 +154,6 @@ class Store:
             self._publish(work, self.runs_dir / run_name)
         return self.runs_dir / run_name
 
-    def list_runs(self) -> list[dict[str, Any]]:
-        """The content of each run's ``run.json``, newest first; of one that cannot be read its name and ``fault``."""
-        entries = [_run_entry(self.runs_dir / name) for name in self._run_names()]
-        return sorted(entries, key=lambda entry: (_when(entry), entry["run"]), reverse=True)
-
-    def run_path(self, name: str) -> Path:
-        """The directory of a run.
-
-        Args:
-            name: the run's name, the beginning of it where only one run begins so, or a path.
-
-        Raises:
-            InputError: there is no such run, or several; the message names the near ones.
-        """
-        names = self._run_names()
-        begins = [run for run in names if name and run.startswith(name)]
-        if name in names:
-            return self.runs_dir / name
-        if (Path(name) / "run.json").is_file():
-            return Path(name)
-        if len(begins) == 1:
-            return self.runs_dir / begins[0]
-        if begins:
-            raise InputError(f"{len(begins)} runs begin with '{name}': {', '.join(begins[:5])}; give more of the name")
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"it holds {len(names)} runs: see orca runs"
-        raise InputError(f"there is no run '{name}' in {self.runs_dir}; {hint}")
-
     def clean(self) -> int:
         """Removes what dead work has left, checkpoints included, and returns the bytes freed. Live work stays."""
         freed = 0
@@ -198,10 +169,6 @@ class Store:
     def _place(self, name: str, key: str) -> Path:
         """Where a finished stage lies."""
         return self.root / "stages" / name / key
-
-    def _run_names(self) -> list[str]:
-        """Names of the folders in ``runs/``, sorted."""
-        return sorted(path.name for path in self.runs_dir.glob("[!.]*") if path.is_dir())
 
     @contextmanager
     def _lock(self, name: str, *, wait: bool = True) -> Iterator[None]:
@@ -270,23 +237,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _run_entry(folder: Path) -> dict[str, Any]:
-    """The content of ``run.json``, with the path where it lies now."""
-    fallback = {"run": folder.name, "path": str(folder)}
-    try:
-        content = runtime.read_json(folder / "run.json")
-    except (OSError, ValueError) as error:
-        return fallback | {"fault": f"run.json cannot be read: {error}"}
-    if not isinstance(content, dict):
-        return fallback | {"fault": "run.json holds no object"}
-    return {**content, **fallback}
-
-
-def _when(entry: Mapping[str, Any]) -> float:
-    """When a run was made, seconds: as it says itself, else the time of its folder."""
-    try:
-        return datetime.fromisoformat(entry["created"]).timestamp()
-    except (KeyError, TypeError, ValueError):
-        return Path(entry["path"]).stat().st_mtime

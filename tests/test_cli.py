@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import orca
 from flows.cli import app
+from orca.runs import run_path
 from orca.sources import SOURCES
 from orca.store import Store
 from orca.train import TrainingError
@@ -265,7 +266,7 @@ def test_the_command_hands_its_options_to_the_flow(tmp_path, body, finished, mon
 def test_runs_are_listed_with_their_result(finished, tmp_path) -> None:
     listed = call("runs", "--store", store_of(finished))
     assert listed.exit_code == 0
-    assert listed.stdout.splitlines()[0].split() == ["run", "align", "metric", "test", "made"]
+    assert listed.stdout.splitlines()[0].split() == ["run", "state", "align", "metric", "test", "made"]
     assert listed.stdout.splitlines()[1].startswith(finished.record["run"])
     assert [entry["run"] for entry in json.loads(call("runs", "--json", "--store", store_of(finished)).stdout)] == [
         finished.record["run"]
@@ -372,4 +373,4 @@ def test_the_list_of_tasks_says_whose_data_is_here() -> None:
 def test_a_store_is_found_through_the_environment(finished, monkeypatch) -> None:
     monkeypatch.setenv("ORCA_STORE", str(store_of(finished)))
     assert call("runs").stdout.splitlines()[1].startswith(finished.record["run"])
-    assert Store(store_of(finished)).run_path("tiny") == finished.path
+    assert run_path(Store(store_of(finished)), "tiny") == finished.path

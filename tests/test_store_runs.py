@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orca.config import check_config, load_config
+from orca.keys import run_name
+from orca.plan import Plan, plan
+from orca.runs import finished_path, list_runs, mark_flow_run, read_run, run_path, track
 from orca.runtime import write_json
 from orca.store import Store, default_root
 from orca.types import InputError
+from tests.test_run import settings
+from tests.tiny import save_tiny_body
 
 
 @pytest.fixture
@@ -38,14 +47,14 @@ def test_a_run_is_replaced_whole_or_not_at_all(store):
 
 
 def test_runs_are_listed_newest_first_with_their_faults(store):
-    assert store.list_runs() == []
+    assert list_runs(store) == []
     publish(store, "b", "2026-01-02T00:00:00+00:00")
     publish(store, "a", "2026-01-03T00:00:00+00:00")
     publish(store, "c", "2026-01-01T00:00:00Z")
     (publish(store, "bad", None) / "run.json").write_text("{")
     publish(store, "list", None).joinpath("run.json").write_text("[]")
     (store.runs_dir / "empty").mkdir()
-    runs = store.list_runs()
+    runs = list_runs(store)
     assert [run["run"] for run in runs if "fault" not in run] == ["a", "b", "c"]
     assert {run["run"] for run in runs if "fault" in run} == {"bad", "list", "empty"}
     assert runs[-1]["path"] == str(store.runs_dir / "c")
@@ -54,9 +63,9 @@ def test_runs_are_listed_newest_first_with_their_faults(store):
 def test_a_run_is_found_by_name_beginning_or_path(store, tmp_path):
     one = publish(store, "fsdd-full-s0", None)
     two = publish(store, "fsdd-full-s0-b", None)
-    assert store.run_path("fsdd-full-s0") == one
-    assert store.run_path("fsdd-full-s0-") == two
-    assert Store(tmp_path / "elsewhere").run_path(str(two)) == two
+    assert run_path(store, "fsdd-full-s0") == one
+    assert run_path(store, "fsdd-full-s0-") == two
+    assert run_path(Store(tmp_path / "elsewhere"), str(two)) == two
 
 
 @pytest.mark.parametrize(
@@ -72,7 +81,7 @@ def test_a_run_that_is_not_there_names_the_near_ones(store, name, text):
     publish(store, "fsdd-full-s0", None)
     publish(store, "fsdd-head-s0", None)
     with pytest.raises(InputError, match=text):
-        store.run_path(name)
+        run_path(store, name)
 
 
 def test_the_default_root_is_runs_or_the_environments(monkeypatch, tmp_path):
@@ -86,3 +95,80 @@ def test_a_file_in_the_stores_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="must be a folder"):
         Store(tmp_path / "file")
+
+
+# Runs that are at work, or did not come to their end.
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Plan:
+    return plan(check_config(settings(tmp_path, save_tiny_body(tmp_path / "body"))))
+
+
+def standing(store: Store) -> list[tuple[str, str | None]]:
+    return [(run["state"], run.get("reason")) for run in list_runs(store)]
+
+
+def attempt(
+    store: Store, made: Plan, fault: BaseException, *, look: Callable[[str], object] = str, flow_run: str | None = None
+) -> str:
+    """A run that fails, after a look at it; gives its name."""
+    with contextlib.suppress(type(fault)), track(made, store, flow_run=flow_run) as name:
+        look(name)
+        raise fault
+    return name
+
+
+def test_a_run_is_running_until_its_block_ends_and_then_tells_how(store: Store, made: Plan) -> None:
+    def look(name: str) -> None:
+        assert standing(store) == [("running", None)]
+        assert (store.runs_dir / name / "config.yaml").is_file()
+        with pytest.raises(InputError, match="is running, so it has no results; wait for its end"):
+            finished_path(store, name)
+
+    name = attempt(store, made, OSError("the disk is gone"), look=look, flow_run="f-1")
+    assert standing(store) == [("failed", "OSError: the disk is gone")]
+    assert read_run(store, name)["flow_run"] == "f-1"
+    with pytest.raises(InputError, match=f"is failed, so it has no results; orca resume {name} goes on with it"):
+        finished_path(store, name)
+    attempt(store, made, KeyboardInterrupt())
+    assert standing(store) == [("cancelled", "stopped from outside")]
+
+
+def test_its_configuration_makes_the_same_run_again(store: Store, made: Plan) -> None:
+    name = attempt(store, made, RuntimeError())
+    again = load_config(str(store.runs_dir / name / "config.yaml"))
+    assert again == made.config
+    assert run_name(plan(again)) == name
+
+
+def test_a_finished_run_keeps_its_record_when_another_try_fails(store: Store, made: Plan) -> None:
+    publish(store, run_name(made), "2026-01-01T00:00:00+00:00")
+    seen: list[object] = []
+    attempt(store, made, RuntimeError("no luck"), look=lambda name: seen.append(standing(store)))
+    assert seen == [[("completed", None)]]
+    assert standing(store) == [("completed", None)]
+    assert finished_path(store, run_name(made)) == store.runs_dir / run_name(made)
+
+
+def test_a_run_whose_process_is_gone_has_crashed(store: Store, made: Plan) -> None:
+    seen: list[dict[str, Any]] = []
+    name = attempt(store, made, RuntimeError(), look=lambda name: seen.append(read_run(store, name)))
+    write_json(store.runs_dir / name / "run.json", seen[0])  # as a killed process leaves it: nobody holds its lock
+    assert standing(store) == [("crashed", "its process ended without a word")]
+
+
+def test_who_saw_the_process_end_marks_the_run_by_its_flow_run(store: Store, made: Plan) -> None:
+    with track(made, store, flow_run="f-1"):
+        mark_flow_run(store, "f-2", "crashed", "killed")
+        assert standing(store) == [("running", None)]
+        mark_flow_run(store, "f-1", "crashed", "killed")
+        assert standing(store) == [("crashed", "killed")]
+        mark_flow_run(store, "f-1", "cancelled", "too late")
+        assert standing(store) == [("crashed", "killed")]
+
+
+def test_a_second_process_on_one_run_leaves_the_record_to_the_first(store: Store, made: Plan) -> None:
+    with track(made, store, flow_run="first") as name:
+        attempt(store, made, RuntimeError("of the second"), flow_run="second")
+        assert (read_run(store, name)["flow_run"], read_run(store, name)["state"]) == ("first", "running")

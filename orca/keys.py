@@ -1,0 +1,51 @@
+"""What the result of each stage depends on, and the keys made of it: known before any work is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orca.manifest import stage_key
+from orca.plan import Plan
+from orca.sources import SOURCES
+
+# Raise a stage's number when the meaning of its result changes: it is part of the key.
+VERSIONS = {"source": 1, "embed": 2, "align": 2, "finetune": 1, "baselines": 1, "evaluate": 1}
+
+
+def documents(made: Plan) -> dict[str, dict[str, Any]]:
+    """All that the result of each stage of a plan depends on: the four in their order, then source and baselines."""
+    config, metric = made.config, made.metric().name
+    aligning: dict[str, Any] = {"align": {"objective": "none"}}
+    language: dict[str, Any] = {}
+    if config.aligned:
+        origin = SOURCES.get(config.source.name).fingerprint(config.source)
+        aligning = {"align": config.align.model_dump(), "source": [origin, config.source.model_dump()]}
+        language = {"source": {"source": origin, "config": config.source.model_dump(), "body": made.body_key}}
+    chain: dict[str, dict[str, Any]] = {
+        "embed": {
+            "task": made.data_key, "body": made.body_key, "seed": config.seed, "pretrained": config.method.pretrained,
+            "embed": config.embed.model_dump(), "entered": config.body.model_dump(include={"causal", "dropout"}),
+        },
+        "align": aligning,
+        "finetune": {"finetune": config.finetune.model_dump(), "metric": metric},
+        "evaluate": {"metric": metric},
+    }  # fmt: skip
+    beside = {**language, "baselines": {"task": made.data_key, "metric": metric}}
+    common = {"device": made.device.type, "precision": str(made.dtype)}
+    found: dict[str, dict[str, Any]] = {}
+    before: dict[str, str] = {}
+    for name, facts in chain.items():
+        found[name] = {"version": VERSIONS[name], **common, **facts, **before}
+        before = {"after": stage_key(name, found[name])}
+    return found | {name: {"version": VERSIONS[name], **common, **facts} for name, facts in beside.items()}
+
+
+def keys(made: Plan) -> dict[str, str]:
+    """The key of each stage, as ``documents``."""
+    return {name: stage_key(name, document) for name, document in documents(made).items()}
+
+
+def run_name(made: Plan) -> str:
+    """Task, method and seed, and the first digits of the last stage's key."""
+    config = made.config
+    return f"{config.task_name}-{config.finetune.method}-s{config.seed}-{keys(made)['evaluate'][:8]}"
