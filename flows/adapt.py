@@ -1,20 +1,13 @@
-"""The flow of one run: embed, align, finetune, evaluate, report, each a Prefect task around a stage of the core.
-
-The store decides whether a stage must run; Prefect orders, names, retries and shows. Between tasks go small references.
-"""
+"""The flow of one run, and one for each stage alone: the work of the core, ordered, named and shown by Prefect."""
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, tags, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, tags
 from prefect.client.orchestration import get_client
+from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.settings import (
     PREFECT_API_URL,
@@ -23,75 +16,17 @@ from prefect.settings import (
     get_current_settings,
     temporary_settings,
 )
+from prefect.states import Cancelled
 
 from flows.server import TemporaryServer
-from orca import run
+from flows.stages import TASKS, report_task, run_stage, watcher
+from flows.stopping import stoppable
 from orca.config import RunConfig
 from orca.plan import Plan, plan
 from orca.run import Progress, RunResult, silent
+from orca.runs import mark_flow_run, track
 from orca.store import StageRef, Store, default_root
-from orca.train import TrainingError
 from orca.types import InputError
-
-# Who watches the stages in this process. No parameter of the flow: those are JSON, for the forms of the Prefect UI.
-_watcher: ContextVar[Progress] = ContextVar("watcher", default=silent)
-
-
-def _worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
-    """Bad input and diverged training fail the same way again; anything else may have been bad luck."""
-    fault = state.result(raise_on_failure=False)
-    worth = not isinstance(fault, InputError | TrainingError)
-    if worth:
-        _watcher.get()({"stage": task.name, "retry": f"{type(fault).__name__}: {fault}"})
-    return worth
-
-
-def stage(function: Callable[..., Any]) -> Any:
-    """A stage of the core as a Prefect task: named, watched, retried, nothing of it stored by Prefect."""
-    name = function.__name__.removesuffix("_task")
-
-    @functools.wraps(function)
-    def watched(*given: Any, **named: Any) -> Any:
-        tell, begun = _watcher.get(), time.perf_counter()
-        tell({"stage": name})
-        made = function(*given, **named)
-        tell({"stage": name, "done": time.perf_counter() - begun, "cached": getattr(made, "cached", False)})
-        return made
-
-    return task(
-        name=name, task_run_name=name, retries=1, retry_delay_seconds=2, retry_condition_fn=_worth_retrying,
-        cache_policy=NO_CACHE, persist_result=False,
-    )(watched)  # fmt: skip
-
-
-@stage
-def embed_task(made: Plan, store: Store) -> StageRef:
-    """Stage 1."""
-    return run.embed(made, store, progress=_watcher.get())
-
-
-@stage
-def align_task(made: Plan, store: Store, embedded: StageRef) -> StageRef:
-    """Stage 2."""
-    return run.align(made, store, embedded, progress=_watcher.get())
-
-
-@stage
-def finetune_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRef) -> StageRef:
-    """Stage 3."""
-    return run.finetune(made, store, embedded, aligned, progress=_watcher.get())
-
-
-@stage
-def evaluate_task(made: Plan, store: Store, tuned: StageRef) -> StageRef:
-    """Opens the test set."""
-    return run.evaluate(made, store, tuned, progress=_watcher.get())
-
-
-@stage
-def report_task(made: Plan, store: Store, stages: list[StageRef], flow_run: str | None) -> RunResult:
-    """Gathers the run's folder and its report."""
-    return run.finish(made, store, stages, flow_run=flow_run)
 
 
 def _labels(config: RunConfig) -> list[str]:
@@ -103,7 +38,22 @@ def _flow_run_name() -> str:
     return "-".join(_labels(RunConfig.model_validate(flow_run.parameters["config"])))
 
 
-@flow(name="adapt", flow_run_name=_flow_run_name, persist_result=False)
+def _store(path: str | None) -> Store:
+    return Store(Path(path) if path else default_root())
+
+
+def _mark(flow: Any, flow_run: Any, state: Any) -> None:
+    """Tells the run's folder how the flow run ended. Where its process was killed, Prefect's runner calls this."""
+    mark_flow_run(_store(flow_run.parameters.get("store")), str(flow_run.id), state.type.value.lower(), state.message)
+
+
+OPTIONS: dict[str, Any] = {
+    "flow_run_name": _flow_run_name, "persist_result": False,
+    "on_failure": [_mark], "on_crashed": [_mark], "on_cancellation": [_mark],
+}  # fmt: skip
+
+
+@flow(name="adapt", **OPTIONS)
 def adapt_flow(
     config: RunConfig,
     store: str | None = None,
@@ -118,13 +68,51 @@ def adapt_flow(
         online: whether the hub may be asked for weights.
         fresh: stages to do again, each with those that follow it.
     """
-    made, place = plan(config, online=online, fresh=fresh), Store(Path(store) if store else default_root()).make()
-    with tags(*_labels(config)):
-        embedded = embed_task(made, place)
-        aligned = align_task(made, place, embedded)
-        tuned = finetune_task(made, place, embedded, aligned)
-        scored = evaluate_task(made, place, tuned)
-        return report_task(made, place, [embedded, aligned, tuned, scored], flow_run.id)
+    made, place = plan(config, online=online, fresh=fresh), _store(store).make()
+    try:
+        with tags(*_labels(config)), track(made, place, flow_run=flow_run.id), stoppable():
+            stages = _stages(made, place, list(TASKS))
+            return run_stage(report_task, made, place, stages, flow_run.id)
+    except KeyboardInterrupt:
+        return _cancelled()
+
+
+def _stages(made: Plan, place: Store, names: list[str]) -> list[StageRef]:
+    """Runs the stages of these names, the first ones of all, one after the other."""
+    done: list[StageRef] = []
+    for name in names:
+        done.append(run_stage(TASKS[name], made, place, *done))
+    return done
+
+
+def _cancelled() -> Any:
+    return Cancelled(message="stopped; orca resume goes on from the last checkpoint")
+
+
+def _flow_to(last: str) -> Any:
+    """A flow that ends with this stage; those before it come from the store, or are done first."""
+    names = list(TASKS)[: list(TASKS).index(last) + 1]
+
+    def up_to(
+        config: RunConfig,
+        store: str | None = None,
+        online: bool = False,  # noqa: FBT001
+        fresh: tuple[str, ...] = (),
+    ) -> StageRef:
+        made, place = plan(config, online=online, fresh=fresh), _store(store).make()
+        try:
+            with tags(*_labels(config)), stoppable():
+                return _stages(made, place, names)[-1]
+        except KeyboardInterrupt:
+            return _cancelled()
+
+    up_to.__name__ = up_to.__qualname__ = f"{last}_flow"  # by which a deployment finds it in this module
+    up_to.__doc__ = f"Runs the stages of a run up to {last}. Arguments as of the flow adapt."
+    return flow(name=last, **OPTIONS)(up_to)
+
+
+embed_flow, align_flow, finetune_flow, evaluate_flow = map(_flow_to, TASKS)
+FLOWS = {"embed": embed_flow, "align": align_flow, "finetune": finetune_flow, "evaluate": evaluate_flow}
 
 
 def _check_answers(server: str) -> None:
@@ -156,8 +144,9 @@ def _settings(temporary: TemporaryServer | None) -> dict[Any, Any]:
 
 def launch(
     config: RunConfig, *, store: Path | None = None, online: bool = False, fresh: tuple[str, ...] = (),
-    watcher: Progress = silent, server: TemporaryServer | None = None,
-) -> RunResult:  # fmt: skip
+    until: str | None = None, labels: tuple[str, ...] = (), watched_by: Progress = silent,
+    server: TemporaryServer | None = None,
+) -> RunResult | StageRef:  # fmt: skip
     """Runs the flow in this process.
 
     Args:
@@ -165,16 +154,25 @@ def launch(
         store: folder of stages and runs; ``ORCA_STORE`` or ``./runs`` if None.
         online: whether the hub may be asked for weights.
         fresh: stages to do again.
-        watcher: is called with facts of the work as it goes on.
+        until: the last stage to run; None for all, and the report.
+        labels: tags of the flow run beside those that tell runs apart.
+        watched_by: is called with facts of the work as it goes on.
         server: where the run is recorded if the user has configured no server; Prefect starts its own if None.
+
+    Returns:
+        The finished run, or the stage ``until``.
 
     Raises:
         InputError: something is wrong with configuration, data or body, or the configured server does not answer.
         TrainingError: the loss became infinite or NaN.
+        KeyboardInterrupt: it was stopped, from here or by a cancellation at the server.
     """
-    token = _watcher.set(watcher)
+    token = watcher.set(watched_by)
+    chosen = adapt_flow if until is None else FLOWS[until]
     try:
-        with temporary_settings(_settings(server)), tags(*_labels(config)):
-            return adapt_flow(config, None if store is None else str(store), online, fresh)
+        with temporary_settings(_settings(server)), tags(*_labels(config), *labels):
+            return chosen(config, None if store is None else str(store), online, fresh)
+    except CancelledRun:
+        raise KeyboardInterrupt from None
     finally:
-        _watcher.reset(token)
+        watcher.reset(token)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flows.otdd_command import otdd
+from flows.run_commands import JsonOption, RunArgument, StoreOption, cancel, open_store, resume, run
 from flows.terminal import exit_codes, log_to_stderr
-from flows.ui import client_settings, ui
+from flows.ui import ui
 from orca.runtime import sleeping_threads
 
 app = typer.Typer(
@@ -19,18 +18,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Adapt a transformer that was pretrained on language to data that is not language.",
 )  # fmt: skip
-
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of it; see orca runs.")]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="FOLDER", help="Where stages and runs are [ORCA_STORE, or ./runs].")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _store(path: Path | None) -> Any:
-    from orca.store import Store, default_root
-
-    return Store(path or default_root())
 
 
 def _read(path: Path) -> Any:
@@ -44,63 +31,9 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path} is damaged ({fault}); run its configuration again, which writes it anew") from fault
 
 
-def _prepare_prefect() -> Any:
-    """Local and private unless the environment says otherwise; the temporary server, where none is named in it.
-
-    Must come before Prefect is imported.
-    """
-    from flows.server import TemporaryServer
-
-    private = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    found = {**private, "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", **client_settings(os.environ)}
-    for name, value in found.items():
-        os.environ.setdefault(name, value)
-    return None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
-
-
-@app.command()
-def run(  # noqa: PLR0913 - each argument is an option of the command
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="The name of a configuration that comes with Orca, or a YAML file.")
-    ],
-    settings: Annotated[
-        list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Such as finetune.lr=1e-4; repeatable.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Replaces the configuration's seed.")] = None,
-    fresh: Annotated[
-        list[str] | None,
-        typer.Option(metavar="STAGE", help="Do again, with all that follow: embed, align, finetune or evaluate."),
-    ] = None,
-    online: Annotated[bool, typer.Option("--online", help="Allow the hub for weights that are not here.")] = False,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Adapt a body to a task, through all stages, as a Prefect flow."""
-    from flows.terminal import ProgressLine, print_json, summary
-
-    with exit_codes("stopped; the same command goes on from the last checkpoint"):
-        line = ProgressLine()
-        line({"stage": "starting"})
-        server = _prepare_prefect()  # comes up while the core is imported and the input is checked
-        from orca.config import load_config
-        from orca.plan import plan
-
-        place, again = _store(store), tuple(fresh or ())
-        checked = load_config(config, overrides=settings or (), seed=seed)
-        plan(checked, online=online, fresh=again)  # bad input ends here, before a flow is started
-        place.make()
-        from flows.adapt import launch
-
-        result = launch(checked, store=place.root, online=online, fresh=again, watcher=line, server=server)
-    record = result.record
-    if as_json:
-        print_json({key: value for key, value in record.items() if key not in ("versions", "machine", "notes")})
-        return
-    typer.echo(summary(record))
-    if result.unchanged:
-        typer.echo("\nnothing was to be done: every stage was there already (--fresh STAGE does one again)")
-    where = "" if store is None else f" --store {shlex.quote(str(store))}"
-    typer.echo(f"\nnext: orca show {record['run']}{where}   orca runs{where}   orca ui")
+app.command()(run)
+app.command()(resume)
+app.command()(cancel)
 
 
 @app.command()
@@ -111,12 +44,12 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     with exit_codes():
         from orca.runs import list_runs
 
-        entries = list_runs(_store(store))
+        entries = list_runs(open_store(store))
     if as_json:
         print_json(entries)
         return
     if not entries:
-        typer.echo(f"no runs in {_store(store).runs_dir}; make one with: orca run demo", err=True)
+        typer.echo(f"no runs in {open_store(store).runs_dir}; make one with: orca run demo", err=True)
         return
     rows = []
     for entry in entries:
@@ -137,7 +70,7 @@ def show(run: RunArgument, store: StoreOption = None, as_json: JsonOption = Fals
     with exit_codes():
         from orca.runs import FINISHED, read_run
 
-        record = read_run(_store(store), run)
+        record = read_run(open_store(store), run)
         path, finished = Path(record["path"]), record["state"] == FINISHED
         if as_json:
             print_json({**record, "metrics": _read(path / "metrics.json") if finished else None})
@@ -154,7 +87,7 @@ def report(run: RunArgument, store: StoreOption = None) -> None:
         from orca.report import write_report
         from orca.runs import finished_path
 
-        typer.echo(str(write_report(finished_path(_store(store), run)).absolute()))
+        typer.echo(str(write_report(finished_path(open_store(store), run)).absolute()))
 
 
 @app.command()
@@ -176,7 +109,7 @@ def predict(
         from orca.predict import predict_file
         from orca.runs import finished_path
 
-        folder = Path(run) if (Path(run) / "config.json").is_file() else finished_path(_store(store), run)
+        folder = Path(run) if (Path(run) / "config.json").is_file() else finished_path(open_store(store), run)
         arrays = predict_file(load(folder), input, output)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
     typer.echo(f"{output}: {shapes}", err=True)

@@ -25,6 +25,17 @@ from orca.train import FinetuneConfig
 from orca.types import InputError
 
 
+class Limits(BaseModel):
+    """How long each stage may take. A stage that was stopped goes on from its checkpoint when the run is resumed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embed: float | None = Field(default=None, gt=0, description="Most minutes of the first stage; unset is no limit.")
+    align: float | None = Field(default=None, gt=0, description="Most minutes of the second stage.")
+    finetune: float | None = Field(default=None, gt=0, description="Most minutes of the third stage.")
+    evaluate: float | None = Field(default=None, gt=0, description="Most minutes of the evaluation.")
+
+
 class RunConfig(BaseModel):
     """One run: a task, a body, and the settings of the three stages."""
 
@@ -46,6 +57,10 @@ class RunConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Precision of training; auto is bfloat16 where the hardware has it."
     )
+    share_device: bool = Field(
+        default=False, description="Run beside other runs on the same GPU; else they take turns, stage by stage."
+    )
+    limits: Limits = Field(default=Limits(), description="Most minutes of each stage; kept by the flow.")
 
     @field_validator("body", mode="before")
     @classmethod

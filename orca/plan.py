@@ -82,6 +82,16 @@ class Plan:
         return model.to(self.device)
 
 
+def check_stage(name: str | None) -> None:
+    """Whether there is a stage of this name; None passes.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name is not None and name not in STAGES:
+        raise InputError(f"there is no stage '{name}'; there are {', '.join(STAGES)}")
+
+
 def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()) -> Plan:
     """Checks that all a run needs is here and fits together, before any work.
 
@@ -94,8 +104,8 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
         InputError: data or weights are missing, the data is faulty, or settings do not go together.
     """
     for stage in fresh:
-        if stage not in (*STAGES, "all"):
-            raise InputError(f"there is no stage '{stage}' to do again; there are {', '.join(STAGES)} and all")
+        if stage != "all":
+            check_stage(stage)
     if faults := wrong_names(config.model_dump()):  # a configuration made in Python has not been through check_config
         raise InputError("; ".join(faults))
     device = runtime.resolve_device(config.device)

@@ -189,11 +189,11 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
     )
     config = made.config
     record = {
-        "run": name, "path": str(path), "flow_run": flow_run, **describe(config), "state": FINISHED,
+        "run": name, "path": str(path), "flow_run": flow_run, **describe(config),
         "metric": metrics["test"], "validation": metrics["validation"],
         "shift": {key: value["value"] for key, value in metrics["shift"].items()},
         "baselines": {key: value["test"] for key, value in metrics["baselines"].items()},
-        "parameters": trained["parameters"], "stages": listed,
+        "parameters": trained["parameters"], "stages": listed, "state": FINISHED,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
         "machine": runtime.machine(), "commit": runtime.commit(), "peak_memory_mb": runtime.peak_memory_mb(),
         "body_revision": made.files.revision, "body_sha256": made.files.sha256, "notes": list(made.data().notes),

@@ -228,6 +228,11 @@ def read_json(path: Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def user_cache() -> Path:
+    """Where Orca keeps what it can make again, and locks: ``ORCA_CACHE``, else ``~/.cache/orca``."""
+    return Path(os.environ.get("ORCA_CACHE") or Path.home() / ".cache" / "orca").expanduser()
+
+
 def versions() -> dict[str, str]:
     """Versions of Python, Orca and the packages that decide numbers; those not installed are left out."""
     found = {"python": platform.python_version()}

@@ -6,12 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
+import httpx
 import pytest
+import torch
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
@@ -23,13 +28,18 @@ from prefect.settings import (
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
     temporary_settings,
 )
+from prefect.states import Cancelling
 from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
-from flows import adapt
+from flows import adapt, slots, stages
 from flows.cli import app
 from orca.config import RunConfig, check_config
+from orca.plan import plan
 from orca.run import RunResult
+from orca.runs import list_runs
+from orca.store import Store
+from orca.train import TrainingError
 from orca.types import InputError
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -58,7 +68,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def harness(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test here is under the harness; the command starts no server, as one is named in the environment."""
     monkeypatch.setenv("PREFECT_API_URL", "that of the harness")
-    monkeypatch.setattr(adapt.align_task, "retry_delay_seconds", 0)
+    for task in stages.TASKS.values():
+        monkeypatch.setattr(task, "retry_delay_seconds", 0)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +114,11 @@ def task_runs_of(flow_run: FlowRun, names: list[str]) -> dict[str, TaskRun]:
             time.sleep(0.1)
     assert sorted(ended) == sorted(names)
     return ended
+
+
+def runs_of(place: Path, *, seed: int) -> list[dict[str, Any]]:
+    """The records of the runs of a seed."""
+    return [record for record in list_runs(Store(place / "store")) if record["seed"] == seed]
 
 
 def failing(times: int, fault: Exception, function: Callable[..., Any]) -> tuple[Callable[..., Any], list[int]]:
@@ -152,21 +168,25 @@ def test_prefect_keeps_no_results(first: RunResult, results: Path) -> None:
 
 def test_the_second_run_reuses_every_stage_and_tells_so(first: RunResult, place: Path) -> None:
     told: list[dict[str, Any]] = []
-    second = adapt.launch(config_of(place), store=place / "store", watcher=told.append)
+    second = adapt.launch(config_of(place), store=place / "store", watched_by=told.append)
     assert second.unchanged
     assert second.record["metric"] == first.record["metric"]
     assert second.record["flow_run"] != first.record["flow_run"]
     done = [facts for facts in told if "done" in facts]
     assert [facts["stage"] for facts in done] == STAGES
     assert all(facts["cached"] for facts in done if facts["stage"] != "report")
-    assert {run.run_count for run in task_runs_of(flow_run_of(second.record["flow_run"]), STAGES).values()} == {1}
+    tasks = task_runs_of(flow_run_of(second.record["flow_run"]), STAGES)
+    assert {run.run_count for run in tasks.values()} == {1}
+    assert {name: run.state_name for name, run in tasks.items()} == {
+        name: "Completed" if name == "report" else "Cached" for name in STAGES
+    }
 
 
 def test_a_stage_that_fails_once_is_retried(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage, calls = failing(1, OSError("the disk was busy"), adapt.run.align)
-    monkeypatch.setattr(adapt.run, "align", stage)
+    stage, calls = failing(1, OSError("the disk was busy"), stages.run.align)
+    monkeypatch.setattr(stages.run, "align", stage)
     told: list[dict[str, Any]] = []
-    result = adapt.launch(config_of(place, seed=1), store=place / "store", watcher=told.append)
+    result = adapt.launch(config_of(place, seed=1), store=place / "store", watched_by=told.append)
     assert len(calls) == 2
     assert {"stage": "align", "retry": "OSError: the disk was busy"} in told
     tasks = task_runs_of(flow_run_of(result.record["flow_run"]), STAGES)
@@ -175,26 +195,32 @@ def test_a_stage_that_fails_once_is_retried(place: Path, monkeypatch: pytest.Mon
 
 
 def test_a_stage_that_keeps_failing_fails_the_run_with_its_own_fault(place: Path, monkeypatch) -> None:
-    stage, calls = failing(9, OSError("the disk is gone"), adapt.run.align)
-    monkeypatch.setattr(adapt.run, "align", stage)
+    stage, calls = failing(9, OSError("the disk is gone"), stages.run.align)
+    monkeypatch.setattr(stages.run, "align", stage)
     with pytest.raises(OSError, match="the disk is gone"):
         adapt.launch(config_of(place, seed=2), store=place / "store")
-    assert len(calls) == 2
+    assert len(calls) == 1 + stages.RETRIES
+    assert [(r["state"], r["reason"]) for r in runs_of(place, seed=2)] == [("failed", "OSError: the disk is gone")]
     assert newest_flow_run("tiny-tiny-body-full-s2").state_name == "Failed"
 
 
 def test_bad_input_is_not_retried(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage, calls = failing(9, InputError("the data does not fit"), adapt.run.align)
-    monkeypatch.setattr(adapt.run, "align", stage)
+    stage, calls = failing(9, InputError("the data does not fit"), stages.run.align)
+    monkeypatch.setattr(stages.run, "align", stage)
     with pytest.raises(InputError, match="the data does not fit"):
         adapt.launch(config_of(place, seed=3), store=place / "store")
     assert len(calls) == 1
+    assert runs_of(place, seed=3)[0]["reason"] == "InputError: the data does not fit"
     tasks = task_runs_of(newest_flow_run("tiny-tiny-body-full-s3"), ["embed", "align"])
     assert {name: run.state_name for name, run in tasks.items()} == {"embed": "Completed", "align": "Failed"}
 
 
+def invoke(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
 def command(*arguments: Any) -> Any:
-    return CliRunner().invoke(app, ["run", *(str(a) for a in arguments)])
+    return invoke("run", *arguments)
 
 
 def test_the_command_prints_the_result_and_that_nothing_was_to_be_done(first: RunResult, place: Path) -> None:
@@ -219,13 +245,13 @@ def test_ctrl_c_ends_quietly_and_is_recorded(first: RunResult, place: Path, monk
     def interrupted(*given: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapt.run, "finetune", interrupted)
+    monkeypatch.setattr(stages.run, "finetune", interrupted)
     result = command(place / "tiny.yaml", "--store", place / "store")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "orca: stopped; the same command goes on from the last checkpoint\n"
+    assert result.stderr == "orca: stopped; orca resume, or the same command, goes on from the last checkpoint\n"
     flow_run = newest_flow_run("tiny-tiny-body-full-s0")
-    assert flow_run.state_name == "Crashed"
-    assert task_runs_of(flow_run, STAGES[:3])["finetune"].state_name == "Crashed"
+    assert flow_run.state_name == "Cancelled"
+    assert task_runs_of(flow_run, STAGES[:3])["finetune"].state_name == "Cancelled"
 
 
 def test_without_a_server_the_command_works_at_once_and_prints_one_json_object(first: RunResult, place: Path) -> None:
@@ -247,3 +273,152 @@ def test_without_a_server_the_command_works_at_once_and_prints_one_json_object(f
     flow_run = flow_run_of(record["flow_run"])
     assert flow_run.state_name == "Completed"
     assert {run.state_name for run in task_runs_of(flow_run, STAGES).values()} == {"Completed"}
+
+
+# Stages alone.
+
+
+def test_a_stage_is_a_flow_of_its_own_and_shares_the_store(place: Path) -> None:
+    store = place / "stages"
+    aligned = adapt.launch(config_of(place), store=store, until="align")
+    assert (aligned.name, aligned.cached) == ("align", False)
+    flow_run = newest_flow_run("tiny-tiny-body-full-s0")
+    assert sorted(task_runs_of(flow_run, ["embed", "align"])) == ["align", "embed"]
+    assert flow_run.state_name == "Completed"
+    assert list_runs(Store(store)) == []  # a run is what has come to its end, or meant to
+    tuned = adapt.launch(config_of(place), store=store, until="finetune")
+    tasks = task_runs_of(newest_flow_run("tiny-tiny-body-full-s0"), STAGES[:3])
+    assert {name: run.state_name for name, run in tasks.items()} == {
+        "embed": "Cached", "align": "Cached", "finetune": "Completed",
+    }  # fmt: skip
+    assert adapt.launch(config_of(place), store=store, until="finetune") == replace(tuned, cached=True, seconds=ANY)
+
+
+def test_every_stage_has_its_flow_and_the_command_names_the_stages() -> None:
+    assert list(adapt.FLOWS) == STAGES[:4]
+    assert [flow.name for flow in adapt.FLOWS.values()] == STAGES[:4]
+    assert all(getattr(adapt, f"{name}_flow") is flow for name, flow in adapt.FLOWS.items())
+    assert all(set(f.parameters.model_dump()["properties"]) == {"config", "store", "online", "fresh"} for f in
+               adapt.FLOWS.values())  # fmt: skip
+
+
+def test_the_command_stops_after_a_stage_and_tells_where_it_is(place: Path) -> None:
+    result = command(place / "tiny.yaml", "--store", place / "stages", "--until", "embed", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["stage"], Path(found["path"]).name) == ("embed", found["key"])
+    wrong = command(place / "tiny.yaml", "--store", place / "stages", "--until", "tune")
+    assert (wrong.exit_code, wrong.stderr) == (
+        2, "orca: there is no stage 'tune'; there are embed, align, finetune, evaluate\n",
+    )  # fmt: skip
+
+
+# Time limits and what may pass.
+
+
+def test_a_stage_beyond_its_limit_is_stopped_and_not_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def endless(*given: Any, **named: Any) -> None:
+        calls.append(1)
+        for _ in range(600):
+            time.sleep(0.1)
+
+    monkeypatch.setattr(stages.run, "align", endless)
+    with pytest.raises(TrainingError, match=r"align took longer than limits.align, 0.01 min; raise it, and the run"):
+        adapt.launch(config_of(place, seed=5, limits={"align": 0.01}), store=place / "store")
+    assert calls == [1]
+    assert task_runs_of(newest_flow_run("tiny-tiny-body-full-s5"), STAGES[:2])["align"].state_name == "TimedOut"
+
+
+@pytest.mark.parametrize(
+    ("fault", "passes"),
+    [
+        (OSError("stale file handle"), True),
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (httpx.ConnectError("refused"), True),
+        (TimeoutError("a time limit"), False),
+        (InputError("no such task"), False),
+        (TrainingError("the loss became nan"), False),
+        (TypeError("a mistake of ours"), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(fault: Exception, passes: object) -> None:
+    assert stages.may_pass(fault) == passes
+
+
+# Cancellation.
+
+
+def test_a_cancellation_at_the_server_ends_a_direct_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(*given: Any, **named: Any) -> None:
+        with get_client(sync_client=True) as client:  # as somebody does in the UI
+            record = runs_of(place, seed=6)[0]
+            assert record["state"] == "running"
+            client.set_flow_run_state(record["flow_run"], Cancelling())
+        for _ in range(600):
+            time.sleep(0.1)
+
+    monkeypatch.setattr(stages.run, "finetune", endless)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        adapt.launch(config_of(place, seed=6), store=place / "store")
+    assert time.monotonic() - begun < 50  # far less than the minute that the stage would have taken
+    assert [(r["state"], r["reason"]) for r in runs_of(place, seed=6)] == [("cancelled", "stopped from outside")]
+    flow_run = newest_flow_run("tiny-tiny-body-full-s6")
+    assert flow_run.state_name == "Cancelled"
+    assert task_runs_of(flow_run, STAGES[:3])["finetune"].state_name == "Cancelled"
+
+
+def test_a_cancelled_run_is_resumed_under_its_name_with_a_link(place: Path) -> None:
+    (cancelled,) = runs_of(place, seed=6)
+    result = invoke("resume", cancelled["run"], "--store", place / "store", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["run"] == cancelled["run"]
+    assert {stage["name"]: stage["cached"] for stage in record["stages"]} == {
+        "embed": True, "align": True, "finetune": False, "evaluate": False,
+    }  # fmt: skip
+    assert f"resumes-{cancelled['flow_run'][:8]}" in flow_run_of(record["flow_run"]).tags
+    again = invoke("resume", cancelled["run"], "--store", place / "store")
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert "is completed; there is nothing to resume" in again.stderr
+
+
+# Slots.
+
+
+def test_stages_that_need_much_hold_a_slot_and_others_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(config_of(place))
+    name, taken, there = slots.needs(made)
+    seen: dict[str, int] = {}
+    for stage in STAGES:
+        with slots.slot(made, stage), get_client(sync_client=True) as client:
+            limits = {limit.name: limit for limit in client.read_global_concurrency_limits()}
+            seen[stage] = limits[name].active_slots if name in limits else 0
+    assert seen == {"embed": 0, "align": taken, "finetune": taken, "evaluate": taken, "report": 0}
+    assert (taken, limits[name].limit) == (2, there)  # GiB: that of torch, and a little for the tiny body
+    sharing = replace(made, config=config_of(place, share_device=True))
+    with slots.slot(sharing, "align"), get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name(name).active_slots == 0
+
+
+def test_a_gpu_has_one_slot_that_others_wait_for(place: Path) -> None:
+    made = replace(plan(config_of(place)), device=torch.device("cuda", 1))
+    assert slots.needs(made)[0].endswith("-cuda-1")
+    assert slots.needs(made)[1:] == (1, 1)
+    order: list[str] = []
+
+    def other() -> None:
+        with slots.slot(made, "finetune"):
+            order.append("second")
+
+    waiting = threading.Thread(target=other)
+    with slots.slot(made, "finetune"):
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+        order.append("first")
+    waiting.join(60)
+    assert order == ["first", "second"]

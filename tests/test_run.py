@@ -235,7 +235,7 @@ def test_two_runs_of_one_key_do_not_fight(tmp_path, body) -> None:
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, body) -> None:
     faults = {
-        r"no stage 'tune' to do again": {"fresh": ("tune",)},
+        r"no stage 'tune'; there are embed, align": {"fresh": ("tune",)},
         r"there is no file .*absent.npz": {"task": {"data": str(tmp_path / "absent.npz")}},
         r"metric 'rmse' is for targets of kind 'scalar'|metric rmse is for target scalar": {"metric": "rmse"},
         r"embed.patch is 50, but the inputs .* have an axis of 12": {"embed": {"patch": 50}},

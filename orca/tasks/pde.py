@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from orca.runtime import atomic_write, digest, file_digest, read_json, rng, write_json
+from orca.runtime import atomic_write, digest, file_digest, read_json, rng, user_cache, write_json
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.darcy_solver import permeability, solve
 from orca.tasks.encodings import GridEncoding
@@ -53,8 +52,8 @@ def generate_darcy(settings: DarcySettings) -> dict[str, np.ndarray]:
 
 
 def cache_folder() -> Path:
-    """Where generated data is kept: ``ORCA_CACHE``, else ``~/.cache/orca``."""
-    return Path(os.environ.get("ORCA_CACHE") or Path.home() / ".cache" / "orca").expanduser() / "tasks"
+    """Where generated data is kept."""
+    return user_cache() / "tasks"
 
 
 def cached_darcy(settings: DarcySettings) -> dict[str, np.ndarray]:

@@ -1,0 +1,72 @@
+"""Slots: runs take turns on a GPU and share a machine's memory, so that several at once do not fail together.
+
+A GPU's slot is a lock on this machine, which the system frees when its holder dies, and beside it a concurrency limit
+of the Prefect server, where it can be seen and changed. Memory is a limit of the server alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+from orca.plan import Plan
+from orca.runtime import user_cache
+
+HUNGRY = ("align", "finetune", "evaluate")  # the stages that hold a slot
+LEASE = 60  # seconds after which the server frees the slot of a holder that is gone
+BASE_GIB = 1.0  # of a process that has imported torch and holds small data
+COPIES = 4  # weights, gradients and two moments of AdamW
+
+
+def needs(made: Plan) -> tuple[str, int, int]:
+    """Name of the limit, slots that a stage of this plan takes, and slots there are.
+
+    A GPU has one slot. On a CPU a slot is a GiB of memory: what torch itself takes and four times the body's weights.
+    """
+    host = socket.gethostname().lower()
+    if made.device.type != "cpu":
+        return f"orca-{host}-{made.device.type}-{made.device.index or 0}", 1, 1
+    there = max(1, int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30))
+    weights = sum(file.stat().st_size for file in made.files.path.glob("*.safetensors")) / 2**30
+    return f"orca-{host}-memory-gib", min(there, math.ceil(BASE_GIB + COPIES * weights)), there
+
+
+@contextlib.contextmanager
+def slot(made: Plan, stage: str) -> Iterator[None]:
+    """Holds what a stage needs of its device, waiting for it where others have it."""
+    if stage not in HUNGRY or made.config.share_device:
+        yield
+        return
+    name, taken, there = needs(made)
+    _make_limit(name, there)
+    with contextlib.ExitStack() as held:
+        if made.device.type != "cpu":
+            held.enter_context(FileLock(_folder() / f"{name}.lock"))
+        held.enter_context(concurrency(name, occupy=taken, lease_duration=LEASE))
+        yield
+
+
+def _folder() -> Path:
+    folder = user_cache() / "slots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _make_limit(name: str, slots: int) -> None:
+    """Makes a limit unless it is there; one that the user has changed is left as it is."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(name)
+        except ObjectNotFound:
+            with contextlib.suppress(ObjectAlreadyExists):  # by another run, just now
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))

@@ -1,0 +1,146 @@
+"""The stages of the core as Prefect tasks: named, watched, timed, retried where that may help, one at a time on a GPU.
+
+The store decides whether a stage must run. One that was there already ends in the state "Cached"; Prefect keeps no
+results of its own, so that there is one truth.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import httpx
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed
+from prefect.tasks import exponential_backoff
+
+from flows.slots import slot
+from orca import run
+from orca.plan import Plan
+from orca.run import Progress, RunResult, silent
+from orca.store import StageRef, Store
+from orca.train import TrainingError
+
+RETRIES = 3
+# Who watches the stages in this process. No parameter of the flow: those are JSON, for the forms of the Prefect UI.
+watcher: ContextVar[Progress] = ContextVar("watcher", default=silent)
+
+
+def may_pass(fault: object) -> bool:
+    """Whether the same work may succeed later: file systems, memory, a lost server.
+
+    Bad input, diverged training, a time limit that is over and mistakes in the program come back the same.
+    """
+    import torch
+
+    passing = OSError | MemoryError | torch.OutOfMemoryError | httpx.TransportError
+    return isinstance(fault, passing) and not isinstance(fault, TimeoutError)
+
+
+def _worth_retrying(task: Any, task_run: Any, state: State) -> bool:
+    fault = state.result(raise_on_failure=False)
+    worth = may_pass(fault)
+    if worth and task_run.run_count <= RETRIES:
+        watcher.get()({"stage": task.name, "retry": f"{type(fault).__name__}: {fault}"})
+        _free_memory()
+    return worth
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def stage(function: Callable[..., Any]) -> Any:
+    """A stage of the core as a Prefect task; the function takes the plan and what the stage needs."""
+    name = function.__name__.removesuffix("_task")
+
+    @functools.wraps(function)
+    def watched(made: Plan, *given: Any) -> Any:
+        tell, begun = watcher.get(), time.perf_counter()
+        tell({"stage": name})
+        try:
+            with slot(made, name):
+                found = function(made, *given)
+        except KeyboardInterrupt:
+            return Cancelled(message="stopped; orca resume goes on from the last checkpoint")
+        cached, seconds = getattr(found, "cached", False), time.perf_counter() - begun
+        tell({"stage": name, "done": seconds, "cached": cached})
+        if not cached:
+            return found
+        get_run_logger().info("in the store already: %s", found.path)
+        return Completed(name="Cached", message="in the store already", data=found)
+
+    return task(
+        name=name, task_run_name=name, retries=RETRIES, retry_delay_seconds=exponential_backoff(2),
+        retry_jitter_factor=0.3, retry_condition_fn=_worth_retrying, cache_policy=NO_CACHE, persist_result=False,
+    )(watched)  # fmt: skip
+
+
+def run_stage(staged: Any, made: Plan, *given: Any) -> Any:
+    """Runs a stage's task within its time limit.
+
+    Raises:
+        KeyboardInterrupt: it was cancelled.
+        TrainingError: it took longer than its limit.
+        Exception: what the stage raises.
+    """
+    minutes = getattr(made.config.limits, staged.name, None)
+    limited = staged if minutes is None else staged.with_options(timeout_seconds=minutes * 60)
+    try:
+        found = limited(made, *given)
+    except TimeoutError as late:
+        if minutes is None:
+            raise
+        raise TrainingError(
+            f"{staged.name} took longer than limits.{staged.name}, {minutes:g} min; raise it, and the run goes on from "
+            "the last checkpoint"
+        ) from late
+    if not isinstance(found, State):
+        return found
+    if found.is_cancelled():
+        raise KeyboardInterrupt
+    return found.result()
+
+
+@stage
+def embed_task(made: Plan, store: Store) -> StageRef:
+    """Stage 1."""
+    return run.embed(made, store, progress=watcher.get())
+
+
+@stage
+def align_task(made: Plan, store: Store, embedded: StageRef) -> StageRef:
+    """Stage 2."""
+    return run.align(made, store, embedded, progress=watcher.get())
+
+
+@stage
+def finetune_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRef) -> StageRef:
+    """Stage 3."""
+    return run.finetune(made, store, embedded, aligned, progress=watcher.get())
+
+
+@stage
+def evaluate_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRef, tuned: StageRef) -> StageRef:
+    """Opens the test set."""
+    return run.evaluate(made, store, tuned, progress=watcher.get())
+
+
+@stage
+def report_task(made: Plan, store: Store, stages: list[StageRef], flow_run: str | None) -> RunResult:
+    """Gathers the run's folder and its report."""
+    return run.finish(made, store, stages, flow_run=flow_run)
+
+
+TASKS = {"embed": embed_task, "align": align_task, "finetune": finetune_task, "evaluate": evaluate_task}
