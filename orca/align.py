@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from orca.batches import to_batch
@@ -24,33 +24,50 @@ from orca.checkpoint import Checkpoint, load_tensors, save_tensors
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
 from orca.model import AdaptedModel
 from orca.probe import probe
+from orca.registry import Choices
 from orca.runtime import generator, rng
 from orca.types import Examples, LabeledSet, TargetKind
 
 Progress = Callable[[dict[str, Any]], None]
 
 
+def _own_first(schema: dict[str, Any], model: type[AlignConfig]) -> None:
+    """A form asks for the objective and its schedule, then for the settings that come from the distance."""
+    order = sorted(schema["properties"], key=lambda name: name not in model.__annotations__)
+    schema["properties"] = {name: schema["properties"][name] for name in order}
+
+
 class AlignConfig(DiscrepancyConfig):
     """The second stage; the distance's own settings stand beside its schedule."""
 
-    objective: str = Field(
-        default="otdd", description="none, or a discrepancy: otdd, otdd-classwise, otdd-sliced, mmd, coral, means."
+    model_config = ConfigDict(title="Align", json_schema_extra=_own_first)
+
+    objective: Annotated[str, Choices(lambda: ["none", *DISCREPANCIES.names()])] = Field(
+        default="otdd", description="What alignment minimises; none leaves the stage out."
     )
     epochs: int = Field(
         default=60, ge=1, description="Steps over the target classes; each is one step of the optimiser."
     )
-    samples_per_class: int = Field(default=64, ge=2, description="Target samples of each class per step.")
+    samples_per_class: int = Field(
+        default=64, ge=2, title="Samples per Class", description="Target samples of each class per step."
+    )
     max_samples: int = Field(
-        default=640, ge=4, description="Cap on the target features per step, shared among the classes."
+        default=640,
+        ge=4,
+        title="Most Samples",
+        description="Cap on the target features per step, all classes together.",
     )
     features: Literal["mean", "token"] = Field(
         default="mean",
         description="Feature of a target sample: the mean of its tokens, or one of them drawn at each step.",
     )
-    lr: float = Field(default=1e-3, gt=0, description="Learning rate of the embedder.")
+    lr: float = Field(default=1e-3, gt=0, title="Learning Rate", description="Of the embedder, per step.")
     pseudo_labels: int = Field(default=10, ge=2, description="k-means classes for targets that are not classes.")
     min_improvement: float = Field(
-        default=1e-3, ge=0, description="Stop when ten steps lower the distance by a smaller share."
+        default=1e-3,
+        ge=0,
+        title="Least Improvement",
+        description="Stop when ten steps lower the distance by a smaller share of it.",
     )
     probe_every: int = Field(default=10, ge=1, description="Steps between probes of the embedder on validation data.")
     probe_samples: int = Field(default=512, ge=8, description="Training and validation samples of a probe, each.")

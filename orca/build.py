@@ -27,7 +27,7 @@ from orca.types import Examples, Layout
 class EmbedConfig(BaseModel):
     """How data becomes tokens."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Embed")
 
     tokens: int = Field(
         default=64, ge=1, le=8192, description="Largest number of tokens of one sample (tables: columns)."

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -19,6 +19,7 @@ from orca.discrepancies import DISCREPANCIES
 from orca.methods import METHODS, Method
 from orca.metrics import METRICS
 from orca.model import EmbedConfig
+from orca.registry import Choices
 from orca.sources import SourceConfig
 from orca.tasks import TASKS, OwnData
 from orca.train import FinetuneConfig
@@ -39,10 +40,12 @@ class Limits(BaseModel):
 class RunConfig(BaseModel):
     """One run: a task, a body, and the settings of the three stages."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Run")
 
-    task: str | OwnData = Field(description="A name from `orca tasks`, or your own data.")
-    metric: str | None = Field(
+    task: Annotated[str | OwnData, Choices(TASKS.names)] = Field(
+        description="A name from `orca tasks`, or your own data."
+    )
+    metric: Annotated[str | None, Choices(METRICS.names)] = Field(
         default=None, description="What validation selects by and test reports; unset takes the task's."
     )
     body: BodyConfig = Field(default=BodyConfig(), description="The pretrained language transformer.")
@@ -53,7 +56,9 @@ class RunConfig(BaseModel):
     seed: int = Field(
         default=0, ge=0, description="Seed of everything random in the run; the data's split has its own."
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
+    device: Annotated[str, Choices(lambda: ["auto", "cpu", "cuda", "mps"], other="Name")] = Field(
+        default="auto", description="Where to compute: auto, cpu, cuda, cuda:N or mps."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Precision of training; auto is bfloat16 where the hardware has it."
     )

@@ -44,39 +44,48 @@ class DiscrepancyConfig(BaseModel):
     ``otdd-sliced`` reads ``projections``, ``moments`` and ``label_gradient``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Discrepancy")
 
     label_distance: Literal["gaussian", "exact", "means", "none"] = Field(
-        default="gaussian", description="how labels compare"
+        default="gaussian",
+        description="How labels compare: by Gaussians, exactly, by class means, or not at all.",
     )
-    covariance: Literal["full", "diagonal"] = Field(default="full", description="of the label distance gaussian")
-    reg: float = Field(default=0.05, gt=0, description="entropic regularisation, in the unit that reg_unit names")
+    covariance: Literal["full", "diagonal"] = Field(
+        default="full", description="Covariances of the label distance gaussian."
+    )
+    reg: float = Field(
+        default=0.05,
+        gt=0,
+        title="Regularisation",
+        description="Entropic, in the unit that the next setting names.",
+    )
     reg_unit: Literal["source", "absolute"] = Field(
         default="source",
-        description="source: times the mean squared distance of two source samples; absolute: squared features",
+        title="Unit of Regularisation",
+        description="source: times the mean squared distance of two source samples; absolute: squared features.",
     )
-    debias: bool = Field(default=True, description="subtract the self terms")
-    lambda_x: float = Field(default=1.0, ge=0, description="weight of the feature distance")
-    lambda_y: float = Field(default=1.0, ge=0, description="weight of the label distance")
-    label_gradient: bool = Field(default=True, description="whether the gradient flows through the label distances")
+    debias: bool = Field(default=True, description="Subtract the self terms.")
+    lambda_x: float = Field(default=1.0, ge=0, title="Weight of Features", description="Of the feature distance.")
+    lambda_y: float = Field(default=1.0, ge=0, title="Weight of Labels", description="Of the label distance.")
+    label_gradient: bool = Field(default=True, description="Whether the gradient flows through the label distances.")
     class_cap: int | None = Field(
-        default=None, ge=1, description="most samples of a class that its label distance sees"
+        default=None, ge=1, description="Most samples of a class that its label distance sees; unset takes all."
     )
-    tolerance: float = Field(default=1e-3, gt=0, description="largest L1 marginal error of the solver")
-    max_iterations: int = Field(default=500, ge=1, description="most updates of the solver")
+    tolerance: float = Field(default=1e-3, gt=0, description="Largest L1 marginal error of the solver, in mass.")
+    max_iterations: int = Field(default=500, ge=1, title="Most Iterations", description="Most updates of the solver.")
     kernels: int = Field(
-        default=5, ge=1, description="mmd: number of Gaussian kernels, each twice as wide as the one before"
+        default=5, ge=1, description="mmd: number of Gaussian kernels, each twice as wide as the one before."
     )
     projections: int = Field(
         default=2000,
         ge=1,
-        description="otdd-sliced: random projections, drawn once; take several times the dimension of the features",
+        description="otdd-sliced: random projections, drawn once; take several times the dimension of the features.",
     )
     moments: int = Field(
         default=5,
         ge=0,
         le=10,
-        description="otdd-sliced: moments of each class that a projection sees; 0: features only",
+        description="otdd-sliced: moments of each class that a projection sees; 0: features only.",
     )
 
     def options(self, source: LabeledSet) -> OTDDOptions:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from orca.batches import answers, autocast, to_batch
 from orca.checkpoint import Checkpoint, load_tensors, save_tensors
-from orca.methods import Method, apply_method
+from orca.methods import METHODS, Method, apply_method
 from orca.metrics import Metric
 from orca.model import AdaptedModel
+from orca.registry import Choices
 from orca.runtime import generator, rng, seed_everything
 from orca.types import Examples, TargetKind
 
@@ -33,15 +34,21 @@ class TrainingError(RuntimeError):
 class FinetuneConfig(BaseModel):
     """The third stage."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Finetune")
 
-    method: str = Field(default="full", description="What trains: a name from `orca methods`.")
+    method: Annotated[str, Choices(METHODS.names)] = Field(
+        default="full", description="What trains: a name from `orca methods`."
+    )
     epochs: int = Field(default=10, ge=1, description="Passes over the training set.")
     batch_size: int = Field(default=32, ge=1, description="Samples per optimiser step.")
     accumulate: int = Field(default=1, ge=1, description="Micro-batches that a step is computed in, to save memory.")
-    lr: float = Field(default=1e-4, gt=0, description="Peak learning rate of the body's blocks.")
-    embedder_lr: float = Field(default=1e-3, gt=0, description="Peak learning rate of the input embedder.")
-    head_lr: float = Field(default=1e-3, gt=0, description="Peak learning rate of the output predictor.")
+    lr: float = Field(default=1e-4, gt=0, title="Learning Rate", description="Peak, of the body's blocks.")
+    embedder_lr: float = Field(
+        default=1e-3, gt=0, title="Learning Rate of the Embedder", description="Peak, of the input embedder."
+    )
+    head_lr: float = Field(
+        default=1e-3, gt=0, title="Learning Rate of the Head", description="Peak, of the output predictor."
+    )
     weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay of matrices; vectors get none.")
     warmup: float = Field(
         default=0.1, ge=0, lt=1, description="Share of all steps in which the rates rise linearly from zero."
@@ -53,7 +60,7 @@ class FinetuneConfig(BaseModel):
     )
     balanced: bool = Field(default=False, description="Draw classes equally often (classes only).")
     validation_samples: int | None = Field(
-        default=None, ge=2, description="Cap on the validation samples used each epoch."
+        default=None, ge=2, description="Cap on the validation samples used each epoch; unset takes all."
     )
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orca.registry import Registry
+from orca.registry import Choices, Registry
 
 
 class BodyConfig(BaseModel):
     """Which body, and how it is entered."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Body")
 
-    name: str = Field(default="minilm", description="A name from `orca bodies`, or a folder in Hugging Face format.")
+    name: Annotated[str, Choices(lambda: BODIES.names(), other="Name or folder")] = Field(
+        default="minilm", description="A name from `orca bodies`, or a folder in Hugging Face format."
+    )
     causal: bool | None = Field(
-        default=None, description="Causal attention; unset takes the body's own (GPT-2 causal, others not)."
+        default=None,
+        title="Causal Attention",
+        description="Each token sees those before it; unset takes the body's own (GPT-2 causal, others not).",
     )
     dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="Dropout of the body; unset takes the body's own."
+        default=None, ge=0, lt=1, description="Share of activations dropped in training; unset takes the body's own."
     )
     revision: str | None = Field(default=None, description="Revision of the hub's repository; unset takes the newest.")
 

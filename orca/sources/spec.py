@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from orca.registry import Registry
+from orca.registry import Choices, Registry
 from orca.sources.corpus import Corpus
 
 
@@ -37,29 +37,31 @@ SOURCES: Registry[SourceSpec] = Registry("source")
 
 
 class SourceConfig(BaseModel):
-    """Which language data the embedder is aligned to, and which features are taken from it.
+    """Which language data the embedder is aligned to, and which features are taken from it."""
 
-    Attributes:
-        name: a source set.
-        path: for `conll`: the file, plain or gzip.
-        token_column: for `conll`: column of the word, counted from 0; negative counts from the end.
-        tag_column: for `conll`: column of the tag, likewise.
-        features: `token` takes the first sub-word of single words, `sentence` the mean over a sentence.
-        merge_prefix: for tokens: whether B-PER and I-PER become one class PER. Sentences always have plain types.
-        n: number of features in all.
-        seed: decides the corpus of `ner`, and which features are taken.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Source")
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = "ner"
-    path: str | None = None
-    token_column: int = 0
-    tag_column: int = -1
-    features: Literal["token", "sentence"] = "token"
-    merge_prefix: bool = False
-    n: int = Field(default=2000, ge=2)
-    seed: int = 0
+    name: Annotated[str, Choices(SOURCES.names)] = Field(
+        default="ner", description="A source set, from `orca sources`; decides the classes."
+    )
+    path: str | None = Field(default=None, title="File", description="conll: the file, plain or gzip.")
+    token_column: int = Field(
+        default=0, title="Column of the Word", description="conll: counted from 0; negative counts from the end."
+    )
+    tag_column: int = Field(
+        default=-1, title="Column of the Tag", description="conll: counted from 0; negative counts from the end."
+    )
+    features: Literal["token", "sentence"] = Field(
+        default="token",
+        description="token: the first sub-word of single words; sentence: the mean over a sentence.",
+    )
+    merge_prefix: bool = Field(
+        default=False,
+        title="Merge Prefixes",
+        description="token: B-PER and I-PER become one class PER. Sentences always have plain types.",
+    )
+    n: int = Field(default=2000, ge=2, title="Features in All", description="Number of labelled features taken.")
+    seed: int = Field(default=0, description="Decides the corpus of ner, and which features are taken.")
 
     @field_validator("name")
     @classmethod

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orca.metrics import DEFAULT_METRIC, METRICS
+from orca.registry import Choices
 from orca.runtime import digest, file_digest
 from orca.tasks.assemble import SHIFT, Raw, as_targets, assemble, hold_out, same_rows
 from orca.tasks.checks import check_lengths, report
@@ -29,31 +30,34 @@ REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 
 
 class OwnData(BaseModel):
-    """Your own data as a task.
+    """Your own data as a task: an ``.npz`` file without pickles, and what is in it."""
 
-    Attributes:
-        name: name of the task in results.
-        data: path of the ``.npz``: x_train, y_train, x_test, y_test, optional x_val, y_val, x_shift_NAME, y_shift_NAME,
-            and length_train etc. for inputs of different lengths.
-        input: form of the inputs: ``sequence`` (n, L) or (n, C, L), ``grid`` (n, H, W), (n, C, H, W) or (n, H, W, C),
-            ``dna`` strings, ``waveform`` (n, T), ``table`` (n, F).
-        target: ``classes`` (n,), ``multilabel`` (n, K), ``scalar`` (n,) or (n, K), ``field`` as the input.
-        metric: what decides; the target's usual one where left out.
-        sample_rate: of a waveform, Hz.
-        channels: where the channel axis of a grid is; needed only where the shape leaves it open.
-        categorical: columns of a table that hold categories 0..k-1.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Own Data")
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    data: str
-    input: Literal["sequence", "grid", "dna", "waveform", "table"]
-    target: TargetKind
-    metric: str | None = None
-    sample_rate: int | None = Field(default=None, gt=0)
-    channels: Literal["first", "last", "none"] | None = None
-    categorical: tuple[int, ...] = ()
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the task in results.")
+    data: str = Field(
+        title="File",
+        description="Path of the `.npz`: x_train, y_train, x_test, y_test, optional x_val, y_val, x_shift_NAME, "
+        "y_shift_NAME, and length_train etc. for inputs of different lengths.",
+    )
+    input: Literal["sequence", "grid", "dna", "waveform", "table"] = Field(
+        description="Form of the inputs: sequence (n, L) or (n, C, L); grid (n, H, W), (n, C, H, W) or (n, H, W, C); "
+        "dna: strings; waveform (n, T); table (n, F)."
+    )
+    target: TargetKind = Field(
+        description="Form of the targets: classes (n,), multilabel (n, K), scalar (n,) or (n, K), field as the input."
+    )
+    metric: Annotated[str | None, Choices(METRICS.names)] = Field(
+        default=None, description="What decides; unset takes the target's usual one."
+    )
+    sample_rate: int | None = Field(default=None, gt=0, description="Of a waveform, Hz.")
+    channels: Literal["first", "last", "none"] | None = Field(
+        default=None,
+        description="Where the channel axis of a grid is; needed only where the shape leaves it open.",
+    )
+    categorical: tuple[int, ...] = Field(
+        default=(), title="Categorical Columns", description="Columns of a table that hold categories 0..k-1."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> OwnData:
