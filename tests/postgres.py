@@ -34,7 +34,9 @@ def postgres(port: int) -> Iterator[str]:
         shutil.chown(folder, "postgres")
         user = ["runuser", "-u", "postgres", "--"]
     data = str(folder / "data")
-    subprocess.run([*user, str(found / "initdb"), "-D", data, "-U", "orca", "-A", "trust"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*user, str(found / "initdb"), "-D", data, "-U", "orca", "-A", "trust"], check=True, stdout=subprocess.DEVNULL
+    )
     process = subprocess.Popen(
         [*user, str(found / "postgres"), "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

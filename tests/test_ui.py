@@ -3,76 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from flows import heartbeat, ui
+from tests.served import Server, free_port, started
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
-
-COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
-
-
-@dataclass
-class Server:
-    """A running ``orca ui``."""
-
-    port: int
-    environment: dict[str, str]
-
-    def ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> tuple[int, Any]:
-        """Status and JSON of an answer."""
-        data = None if body is None else json.dumps(body).encode()
-        given = {"Content-Type": "application/json", **headers}
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, given, method=method)
-        try:
-            with urllib.request.urlopen(asked, timeout=30) as answer:
-                text = answer.read()
-                return answer.status, json.loads(text) if text.startswith((b"{", b"[", b"t")) else text
-        except urllib.error.HTTPError as fault:
-            with fault:
-                return fault.code, None
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """An ``orca`` command in the same surroundings."""
-        return subprocess.run(
-            [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, env=self.environment, check=False
-        )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home, port = tmp_path_factory.mktemp("home"), free_port()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = {**kept, "PREFECT_HOME": str(home)}
-    elsewhere = {**environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # its pages must not ask there
-    process = subprocess.Popen(
-        [*COMMAND, "ui", "--port", str(port), "--no-browser"], stdout=subprocess.PIPE, text=True, env=elsewhere
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / f"orca-ui-{port}.log").read_text()
-    yield Server(port, environment)
-    process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
-    assert process.wait(30) == 0
-    process.stdout.close()
-    assert not ui.answers(port)
-    assert not list(home.glob("orca-ui-*.json"))
+    with started(tmp_path_factory.mktemp("home")) as server:
+        yield server
 
 
 def test_its_pages_ask_this_server_and_nobody_else(server: Server):

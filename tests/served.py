@@ -1,0 +1,83 @@
+"""A real ``orca ui`` for tests: its process, what can be asked of it, and commands in its surroundings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows import ui
+
+PATIENCE = 300  # seconds for what takes ten on a quiet machine
+COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
+
+
+@dataclass
+class Server:
+    """A running ``orca ui``."""
+
+    port: int
+    environment: dict[str, str]
+
+    def ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> tuple[int, Any]:
+        """Status and JSON of an answer."""
+        data = None if body is None else json.dumps(body).encode()
+        given = {"Content-Type": "application/json", **headers}
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, given, method=method)
+        try:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text) if text.startswith((b"{", b"[", b"t")) else text
+        except urllib.error.HTTPError as fault:
+            with fault:
+                return fault.code, None
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """An ``orca`` command in the same surroundings."""
+        return subprocess.run(
+            [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, env=self.environment, check=False
+        )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+def wait_for(value: Callable[[], Any], what: str) -> Any:
+    """The first value that is true."""
+    begun = time.monotonic()
+    while not (found := value()):
+        assert time.monotonic() - begun < PATIENCE, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.1)
+    return found
+
+
+@contextlib.contextmanager
+def started(home: Path, port: int | None = None, **variables: str) -> Iterator[Server]:
+    """``orca ui`` on a free port with this home and these variables; ended in order with the block."""
+    port = port or free_port()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = {**kept, "PREFECT_HOME": str(home), **variables}
+    elsewhere = {**environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # its pages must not ask there
+    process = subprocess.Popen(
+        [*COMMAND, "ui", "--port", str(port), "--no-browser"], stdout=subprocess.PIPE, text=True, env=elsewhere
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / f"orca-ui-{port}.log").read_text()
+    yield Server(port, environment)
+    process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
+    assert process.wait(60) == 0
+    process.stdout.close()
+    assert not ui.answers(port)
+    assert not list(home.glob("orca-ui-*.json"))
