@@ -125,13 +125,17 @@ class ProgressLine:
 
 def progress_text(facts: Mapping[str, Any]) -> str:
     """One line from the facts of a stage: epoch, step, loss, validation, time left."""
-    parts = [f"{facts['stage']:<9}"]
-    parts += [f"{key} {facts[key]}/{facts[key + 's']}" for key in ("epoch", "step") if key in facts]
+    return "  ".join([f"{facts['stage']:<9}", *progress_words(facts)])
+
+
+def progress_words(facts: Mapping[str, Any]) -> list[str]:
+    """The facts of a stage, each in a few words."""
+    parts = [f"{key} {facts[key]}/{facts[key + 's']}" for key in ("epoch", "step") if key in facts]
     labels = {"objective": "distance", "train_loss": "loss", "probe": "probe", "val_metric": "validation"}
     parts += [f"{label} {number(facts[key])}" for key, label in labels.items() if facts.get(key) is not None]
     if "left" in facts:
         parts.append(f"{duration(facts['left'])} left")
-    return "  ".join(parts)
+    return parts
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from orca.report.distances import alone, draw, nearest_labels, render_distances, report_paths, write_distances
+from orca.report.alone import alone
+from orca.report.distances import draw, nearest_labels, render_distances, report_paths, write_distances
 from orca.types import InputError
 
 

@@ -52,7 +52,8 @@ def alignment(data: RunData) -> Markup | None:
         axes[0].set_ylabel("objective")
         if probed:
             there = np.isfinite(probe)
-            axes[1].plot(epoch[there], probe[there], color=TWO, marker="o", linestyle="--", label="aligned")
+            marker = "o" if there.sum() <= 40 else None
+            axes[1].plot(epoch[there], probe[there], color=TWO, marker=marker, linestyle="--", label="aligned")
             if np.isfinite(unaligned):
                 axes[1].axhline(unaligned, color=INK, linewidth=0.9, linestyle=":", label="unaligned")
             best = number(data.kept.get("probe_kept"))
@@ -61,6 +62,7 @@ def alignment(data: RunData) -> Markup | None:
             axes[1].set_ylabel("probe")
             axes[1].legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)
         axes[-1].set_xlabel("epoch of alignment")
+        axes[-1].xaxis.get_major_locator().set_params(integer=True)
         alt = f"Objective of the alignment over {len(epoch)} epochs, from {show(objective[0])} to {show(objective[-1])}"
         return svg(fig, "alignment", alt)
 
@@ -92,5 +94,6 @@ def training(data: RunData) -> Markup | None:
                 "chosen", (chosen, 1), xycoords=("data", "axes fraction"), xytext=(3, 2), textcoords="offset points"
             )
         bottom.set_xlabel("epoch of training")
+        bottom.xaxis.get_major_locator().set_params(integer=True)
         alt = f"Training loss from {show(loss[0])} to {show(loss[-1])}, validation {name} from {show(value[0])} to "
         return svg(fig, "training", alt + f"{show(value[-1])} over {len(epoch)} epochs")

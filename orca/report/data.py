@@ -48,8 +48,12 @@ class RunData:
         return names[index] if index < len(names) else str(index)
 
 
-def read_run(run_dir: Path) -> RunData:
+def read_run(run_dir: Path, *, arrays: bool = True) -> RunData:
     """Reads the files of a run.
+
+    Args:
+        run_dir: the run's folder.
+        arrays: whether to read predictions.npz, which may be large.
 
     Raises:
         InputError: there is no run.json.
@@ -68,7 +72,7 @@ def read_run(run_dir: Path) -> RunData:
         finetune=[h for h in history if h.get("stage") == "finetune" and "epoch" in h],
         config=_text(run_dir / "config.yaml"),
         layout=_layout(layout) if layout else None,
-        arrays=_arrays(run_dir / "predictions.npz"),
+        arrays=_arrays(run_dir / "predictions.npz") if arrays else {},
     )
 
 

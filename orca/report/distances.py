@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from orca.report.alone import alone
 from orca.report.data import short, show
 from orca.report.template import template
 from orca.runtime import atomic_write, write_json
@@ -22,16 +23,6 @@ READING = (
     "compare within one first set, one space, one sample size and one set of settings. A lower value is no promise "
     "that a model learns more from the one than from the other."
 )
-# What page.html.j2 defines for its figures, for a figure that stands alone.
-ALONE = """<style>
-svg { --one: #0072b2; --two: #c4560a; --three: #00805f; --faint: #b4b9be; color: #1c1e21;
-  --sans: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-@media (prefers-color-scheme: dark) { svg { --one: #56b4e9; --two: #e69f4a; --three: #35c29a; --faint: #5d646b;
-  color: #e4e5e6; } }
-svg * { stroke-linejoin: round; stroke-linecap: butt; }
-</style>
-"""
-
 Record = Mapping[str, Any]
 
 
@@ -93,13 +84,6 @@ def draw(records: Sequence[Record]) -> dict[str, Drawn]:
         if record["label_mass"] is not None:
             found[f"mass-{i}"] = heatmaps.label_mass(record, f"mass-{i}")
     return {name: Drawn(*each) for name, each in found.items()}
-
-
-def alone(figure: Markup) -> str:
-    """A figure of the page as an SVG file, light or dark as its reader is."""
-    head, _, rest = str(figure).partition(">")
-    head = head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
-    return f"{head}>{ALONE}{rest}\n"
 
 
 def nearest_labels(record: Record, most: int = PAIRS) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ def render(run_dir: Path) -> str:
         metric=data.metric,
         config=data.config,
         layout=data.layout,
-        results=_result_rows(data),
+        results=result_rows(data),
         shift_names=list(data.metrics.get("shift") or data.run.get("shift") or {}),
         others=data.metrics.get("others") or {},
         facts=_facts(data),
@@ -56,7 +56,7 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
-def _result_rows(data: RunData) -> list[dict[str, Any]]:
+def result_rows(data: RunData) -> list[dict[str, Any]]:
     """This run and the baselines: {"name", "test", "ci95", "shift": {name: {"value", "ci95"}}}."""
     shifts = data.metrics.get("shift") or {k: {"value": v} for k, v in (data.run.get("shift") or {}).items()}
     ours = {"name": "this run", "test": data.metric.get("value"), "ci95": data.metric.get("ci95"), "shift": shifts}
