@@ -19,7 +19,7 @@ from prefect.settings import (
 from prefect.states import Cancelled
 
 from flows.server import TemporaryServer
-from flows.stages import TASKS, report_task, run_stage, watcher
+from flows.stages import STOPPED, TASKS, labels, recorded, report_task, run_stage, watcher
 from flows.stopping import stoppable
 from orca.config import RunConfig
 from orca.plan import Plan, plan
@@ -29,13 +29,8 @@ from orca.store import StageRef, Store, default_root
 from orca.types import InputError
 
 
-def _labels(config: RunConfig) -> list[str]:
-    """What tells runs apart. Also the tags, one set for all stages: Prefect asks the server anew for each set."""
-    return [config.task_name, Path(config.body.name).name, config.finetune.method, f"s{config.seed}"]
-
-
 def _flow_run_name() -> str:
-    return "-".join(_labels(RunConfig.model_validate(flow_run.parameters["config"])))
+    return "-".join(labels(RunConfig.model_validate(flow_run.parameters["config"])))
 
 
 def _store(path: str | None) -> Store:
@@ -70,11 +65,11 @@ def adapt_flow(
     """
     made, place = plan(config, online=online, fresh=fresh), _store(store).make()
     try:
-        with tags(*_labels(config)), track(made, place, flow_run=flow_run.id), stoppable():
+        with tags(*labels(config)), track(made, place, flow_run=flow_run.id), stoppable():
             stages = _stages(made, place, list(TASKS))
             return run_stage(report_task, made, place, stages, flow_run.id)
     except KeyboardInterrupt:
-        return _cancelled()
+        return Cancelled(message=STOPPED)  # pyright: ignore[reportReturnType]
 
 
 def _stages(made: Plan, place: Store, names: list[str]) -> list[StageRef]:
@@ -83,10 +78,6 @@ def _stages(made: Plan, place: Store, names: list[str]) -> list[StageRef]:
     for name in names:
         done.append(run_stage(TASKS[name], made, place, *done))
     return done
-
-
-def _cancelled() -> Any:
-    return Cancelled(message="stopped; orca resume goes on from the last checkpoint")
 
 
 def _flow_to(last: str) -> Any:
@@ -101,10 +92,10 @@ def _flow_to(last: str) -> Any:
     ) -> StageRef:
         made, place = plan(config, online=online, fresh=fresh), _store(store).make()
         try:
-            with tags(*_labels(config)), stoppable():
+            with tags(*labels(config)), stoppable():
                 return _stages(made, place, names)[-1]
         except KeyboardInterrupt:
-            return _cancelled()
+            return Cancelled(message=STOPPED)  # pyright: ignore[reportReturnType]
 
     up_to.__name__ = up_to.__qualname__ = f"{last}_flow"  # by which a deployment finds it in this module
     up_to.__doc__ = f"Runs the stages of a run up to {last}. Arguments as of the flow adapt."
@@ -144,7 +135,7 @@ def _settings(temporary: TemporaryServer | None) -> dict[Any, Any]:
 
 def launch(
     config: RunConfig, *, store: Path | None = None, online: bool = False, fresh: tuple[str, ...] = (),
-    until: str | None = None, labels: tuple[str, ...] = (), watched_by: Progress = silent,
+    until: str | None = None, more: tuple[str, ...] = (), watched_by: Progress = silent,
     server: TemporaryServer | None = None,
 ) -> RunResult | StageRef:  # fmt: skip
     """Runs the flow in this process.
@@ -155,7 +146,7 @@ def launch(
         online: whether the hub may be asked for weights.
         fresh: stages to do again.
         until: the last stage to run; None for all, and the report.
-        labels: tags of the flow run beside those that tell runs apart.
+        more: tags of the flow run beside those that tell runs apart.
         watched_by: is called with facts of the work as it goes on.
         server: where the run is recorded if the user has configured no server; Prefect starts its own if None.
 
@@ -167,12 +158,13 @@ def launch(
         TrainingError: the loss became infinite or NaN.
         KeyboardInterrupt: it was stopped, from here or by a cancellation at the server.
     """
-    token = watcher.set(watched_by)
+    tokens = watcher.set(watched_by), recorded.set(server is None)
     chosen = adapt_flow if until is None else FLOWS[until]
     try:
-        with temporary_settings(_settings(server)), tags(*_labels(config), *labels):
+        with temporary_settings(_settings(server)), tags(*labels(config), *more):
             return chosen(config, None if store is None else str(store), online, fresh)
     except CancelledRun:
         raise KeyboardInterrupt from None
     finally:
-        watcher.reset(token)
+        watcher.reset(tokens[0])
+        recorded.reset(tokens[1])

@@ -112,7 +112,7 @@ def _adapt(
         from flows.adapt import launch
 
         result: Any = launch(
-            checked, store=place.root, online=online, fresh=fresh, until=until, labels=labels, watched_by=line,
+            checked, store=place.root, online=online, fresh=fresh, until=until, more=labels, watched_by=line,
             server=server,
         )  # fmt: skip
     if until is not None:

@@ -6,10 +6,12 @@ results of its own, so that there is one truth.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,16 +21,21 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
 
+from flows.artifacts import Shown, explain, show_align, show_result
 from flows.slots import slot
 from orca import run
+from orca.config import RunConfig
 from orca.plan import Plan
 from orca.run import Progress, RunResult, silent
 from orca.store import StageRef, Store
 from orca.train import TrainingError
 
 RETRIES = 3
+STOPPED = "stopped; orca resume goes on from the last checkpoint"
 # Who watches the stages in this process. No parameter of the flow: those are JSON, for the forms of the Prefect UI.
 watcher: ContextVar[Progress] = ContextVar("watcher", default=silent)
+# Whether the server outlives this run: else nobody will look at its pages, and nobody shares its slots.
+recorded: ContextVar[bool] = ContextVar("recorded", default=True)
 
 
 def may_pass(fault: object) -> bool:
@@ -61,30 +68,68 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def stage(function: Callable[..., Any]) -> Any:
-    """A stage of the core as a Prefect task; the function takes the plan and what the stage needs."""
-    name = function.__name__.removesuffix("_task")
+def labels(config: RunConfig) -> list[str]:
+    """What tells runs apart: task, body, method, seed."""
+    return [config.task_name, Path(config.body.name).name, config.finetune.method, f"s{config.seed}"]
 
-    @functools.wraps(function)
-    def watched(made: Plan, *given: Any) -> Any:
-        tell, begun = watcher.get(), time.perf_counter()
-        tell({"stage": name})
+
+def stage(show: Callable[[Any, list[str]], None] | None = None) -> Callable[[Callable[..., Any]], Any]:
+    """A stage of the core as a Prefect task; the function takes the plan and what the stage needs.
+
+    Args:
+        show: puts what the stage has made into Prefect's pages, by it and the run's labels.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        name = function.__name__.removesuffix("_task")
+
+        @functools.wraps(function)
+        def watched(made: Plan, *given: Any) -> Any:
+            begun, named = time.perf_counter(), labels(made.config)
+            with _watched(name, named) as tell:
+                tell({"stage": name})
+                with slot(made, name) if recorded.get() else contextlib.nullcontext():
+                    found = function(made, *given)
+                cached = getattr(found, "cached", False)
+                if show is not None and recorded.get() and not cached:
+                    show(found, named)
+                tell({"stage": name, "done": time.perf_counter() - begun, "cached": cached})
+            return Completed(name="Cached", message="in the store already", data=found) if cached else found
+
+        @functools.wraps(function)
+        def stopping(*given: Any) -> Any:
+            try:
+                return watched(*given)
+            except KeyboardInterrupt:
+                return Cancelled(message=STOPPED)
+
+        return task(
+            name=name, task_run_name=name, retries=RETRIES, retry_delay_seconds=exponential_backoff(2),
+            retry_jitter_factor=0.3, retry_condition_fn=_worth_retrying, cache_policy=NO_CACHE, persist_result=False,
+        )(stopping)  # fmt: skip
+
+    return decorate
+
+
+@contextlib.contextmanager
+def _watched(name: str, named: list[str]) -> Iterator[Progress]:
+    """Who is told of a stage's facts within the block: whoever watches the process, and Prefect's pages."""
+    outer = watcher.get()
+    with contextlib.ExitStack() as held:
+        shown = held.enter_context(Shown(name, named)) if recorded.get() and name != "report" else silent
+
+        def tell(facts: dict[str, Any]) -> None:
+            outer(facts)
+            shown(facts)
+
+        token = watcher.set(tell)
         try:
-            with slot(made, name):
-                found = function(made, *given)
-        except KeyboardInterrupt:
-            return Cancelled(message="stopped; orca resume goes on from the last checkpoint")
-        cached, seconds = getattr(found, "cached", False), time.perf_counter() - begun
-        tell({"stage": name, "done": seconds, "cached": cached})
-        if not cached:
-            return found
-        get_run_logger().info("in the store already: %s", found.path)
-        return Completed(name="Cached", message="in the store already", data=found)
-
-    return task(
-        name=name, task_run_name=name, retries=RETRIES, retry_delay_seconds=exponential_backoff(2),
-        retry_jitter_factor=0.3, retry_condition_fn=_worth_retrying, cache_policy=NO_CACHE, persist_result=False,
-    )(watched)  # fmt: skip
+            yield tell
+        except Exception as fault:
+            get_run_logger().error("%s", explain(fault))
+            raise
+        finally:
+            watcher.reset(token)
 
 
 def run_stage(staged: Any, made: Plan, *given: Any) -> Any:
@@ -113,31 +158,31 @@ def run_stage(staged: Any, made: Plan, *given: Any) -> Any:
     return found.result()
 
 
-@stage
+@stage()
 def embed_task(made: Plan, store: Store) -> StageRef:
     """Stage 1."""
     return run.embed(made, store, progress=watcher.get())
 
 
-@stage
+@stage(lambda ref, named: show_align(ref.path, named))
 def align_task(made: Plan, store: Store, embedded: StageRef) -> StageRef:
     """Stage 2."""
     return run.align(made, store, embedded, progress=watcher.get())
 
 
-@stage
+@stage()
 def finetune_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRef) -> StageRef:
     """Stage 3."""
     return run.finetune(made, store, embedded, aligned, progress=watcher.get())
 
 
-@stage
+@stage()
 def evaluate_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRef, tuned: StageRef) -> StageRef:
     """Opens the test set."""
     return run.evaluate(made, store, tuned, progress=watcher.get())
 
 
-@stage
+@stage(lambda result, named: show_result(result.path, result.record, named))
 def report_task(made: Plan, store: Store, stages: list[StageRef], flow_run: str | None) -> RunResult:
     """Gathers the run's folder and its report."""
     return run.finish(made, store, stages, flow_run=flow_run)
