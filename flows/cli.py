@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.otdd_command import otdd
+from flows.sweep_command import compare, sweep
 from flows.terminal import exit_codes, log_to_stderr
 from flows.ui import client_settings, ui
 from orca.runtime import sleeping_threads
@@ -182,6 +183,8 @@ def predict(
     typer.echo(f"{output}: {shapes}", err=True)
 
 
+app.command()(compare)
+app.command()(sweep)
 app.command()(otdd)
 app.command()(ui)
 
