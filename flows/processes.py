@@ -48,6 +48,8 @@ class Processes:
             JobKilled: the child ended before the function did.
             Exception: whatever the function raises.
         """
+        if self._closed:
+            raise JobKilled("the sweep was stopped")
         pid = getattr(self._mine, "pid", None)
         if pid is None:
             pid = self._mine.pid = self._begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from orca.types import InputError
 
 Kind = Literal["local", "dask", "ray"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
+QUIET = {"PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "ERROR")}  # of workers: the table tells all
 # The children of the local runner; a worker of a cluster has none.
 _children: ContextVar[Processes | None] = ContextVar("children", default=None)
 
@@ -90,18 +92,21 @@ def _local(workers: int, address: None) -> Iterator[TaskRunner[Any]]:
 @contextmanager
 def _dask(workers: int, address: str | None) -> Iterator[TaskRunner[Any]]:
     import dask  # pyright: ignore[reportMissingImports] - the extra dask
-    from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports] - the extra dask
 
     local = {
         "n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None,
         "memory_limit": 0,  # by default a worker is stopped at its share of the memory; needs differ from job to job
     }  # fmt: skip
-    once = {
+    settings = {
         "distributed.scheduler.allowed-failures": 0,
-        "distributed.nanny.pre-spawn-environ": thread_settings(workers),
+        "distributed.nanny.pre-spawn-environ": {**thread_settings(workers), **QUIET},
+        "distributed.logging.distributed": "error",  # holds if it comes before the import
     }
-    with dask.config.set(once), DaskTaskRunner(address=address, cluster_kwargs=None if address else local) as runner:
-        yield runner
+    with dask.config.set(settings):
+        from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports]
+
+        with DaskTaskRunner(address=address, cluster_kwargs=None if address else local) as runner:
+            yield runner
 
 
 @contextmanager
@@ -110,7 +115,7 @@ def _ray(workers: int, address: str | None) -> Iterator[TaskRunner[Any]]:
     from prefect_ray import RayTaskRunner  # pyright: ignore[reportMissingImports] - the extra ray
     from prefect_ray.context import remote_options  # pyright: ignore[reportMissingImports] - the extra ray
 
-    settings: dict[str, Any] = {"log_to_driver": False}
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
         settings |= {"num_cpus": workers, "include_dashboard": False}
         settings |= {"runtime_env": {"env_vars": thread_settings(workers)}}

@@ -6,7 +6,6 @@ which a run failed, does only what is missing when it is started again.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,7 +20,7 @@ from prefect.settings import temporary_settings
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner
 
-from flows import jobs
+from flows import jobs, sweep_table
 from flows.adapt import _settings
 from flows.runners import Kind, call, started
 from flows.server import TemporaryServer
@@ -32,9 +31,6 @@ from orca.sharing import label, share
 from orca.store import Store, default_root
 from orca.train import TrainingError
 from orca.types import InputError
-
-# The table of a sweep that a command has planned. No parameter of the flow: those are JSON.
-_planned: ContextVar[SweepTable | None] = ContextVar("planned", default=None)
 
 
 @task(name="stage", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
@@ -77,7 +73,7 @@ def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a cu
         address: of a running cluster; one of this machine is started for the sweep if None.
     """
     place = Store(Path(store) if store else default_root()).make()
-    table = _planned.get() or SweepTable(place, name, share(cells(grid), place, online=online))
+    table = sweep_table.PLANNED.get() or SweepTable(place, name, share(cells(grid), place, online=online))
     with table.open(flow_run.id), started(runner, workers, address) as pool:
         _work(table, pool, {"store": str(place.root.absolute()), "online": online})
     told = f"{table.count('completed')} of {len(table.rows)} runs completed"
@@ -151,12 +147,12 @@ def launch(
     Raises:
         InputError: the sweep is at work elsewhere, or the Prefect server cannot be reached.
     """
-    token = _planned.set(table)
+    token = sweep_table.PLANNED.set(table)
     used = compare_flow if table.kind == "compare" else sweep_flow
     try:
         with temporary_settings(_settings(server)):
             state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
     finally:
-        _planned.reset(token)
+        sweep_table.PLANNED.reset(token)
     if not table.ended:  # by a fault of the flow itself
         state.result()

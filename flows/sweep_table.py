@@ -6,6 +6,7 @@ import datetime
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,11 @@ def _ended(record: Mapping[str, Any]) -> Row:
     metric = record["metric"]
     kept = {"metric": metric["name"], "higher_is_better": metric["higher_is_better"], "test": metric["value"]}
     return {"state": "completed", **kept, "validation": record["validation"]["value"], "path": record["path"]}
+
+
+# The table of a sweep that a command has planned. No parameter of the flow, which are JSON, and no variable of its
+# module, which travel to the workers of a cluster.
+PLANNED: ContextVar[SweepTable | None] = ContextVar("planned", default=None)
 
 
 def read_sweep(store: Store, name: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class Sharing:
             f"{len(self.jobs) - len(self.there)} to do",
         ]
         lost = len(self.members) - len(able)
-        parts += [f"{lost} runs cannot start"] if lost else []
+        parts += [f"{lost} run{'s' if lost > 1 else ''} cannot start"] if lost else []
         parts += [f"{self.twice} left out as the same run as another"] if self.twice else []
         return ", ".join(parts)
 
