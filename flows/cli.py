@@ -9,6 +9,7 @@ import typer
 
 from flows.otdd_command import otdd
 from flows.run_commands import JsonOption, RunArgument, StoreOption, cancel, open_store, resume, run
+from flows.sweep_command import compare, sweep
 from flows.terminal import exit_codes, log_to_stderr
 from flows.ui import ui
 from orca.runtime import sleeping_threads
@@ -115,6 +116,8 @@ def predict(
     typer.echo(f"{output}: {shapes}", err=True)
 
 
+app.command()(compare)
+app.command()(sweep)
 app.command()(otdd)
 app.command()(ui)
 

@@ -122,22 +122,32 @@ def load_config(name: str, *, overrides: Iterable[str] = (), seed: int | None = 
         InputError: no such file, no YAML, or faults in it, all of them at once.
     """
     path = find_config(name)
+    raw = read_settings(path)
+    for override in overrides:
+        set_key(raw, *parse_override(override))
+    anchor(raw, Path.cwd())
+    if seed is not None:
+        raw["seed"] = seed
+    return check_config(raw, origin=str(path))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, not yet checked; paths in it start at its folder.
+
+    Raises:
+        InputError: the file is no YAML, or holds something else.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise InputError(f"{path} is not YAML: {fault}") from fault
     if not isinstance(raw, dict):
         raise InputError(f"{path} must hold keys and values like `task: digits`; it holds a {type(raw).__name__}")
-    _anchor(raw, path.parent)
-    for override in overrides:
-        _override(raw, override)
-    _anchor(raw, Path.cwd())
-    if seed is not None:
-        raw["seed"] = seed
-    return check_config(raw, origin=str(path))
+    anchor(raw, path.parent)
+    return raw
 
 
-def _anchor(raw: dict[str, Any], folder: Path) -> None:
+def anchor(raw: dict[str, Any], folder: Path) -> None:
     """Makes the paths in a nested dict absolute; what is relative starts at ``folder``."""
     if isinstance(raw.get("body"), str):
         raw["body"] = {"name": raw["body"]}
@@ -148,12 +158,20 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
                 raw[part] = {**raw[part], key: str(path)}
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Sets ``a.b=value`` in a nested dict; the value is read as YAML, and 1e-3 as a number."""
+def parse_override(override: str) -> tuple[str, Any]:
+    """Key and value of ``a.b=value``; the value is read as YAML.
+
+    Raises:
+        InputError: there is no key, or no value.
+    """
     key, found, text = override.partition("=")
     if not found or not key:
         raise InputError(f"an override is key=value, like -s finetune.lr=1e-4; got '{override}'")
-    value = yaml.safe_load(text)
+    return key, yaml.safe_load(text)
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Sets ``a.b`` in a nested dict; text that is a number, like 1e-3, which YAML takes for text, becomes one."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)
@@ -173,30 +191,40 @@ def check_config(raw: Mapping[str, Any], *, origin: str = "the configuration") -
     Raises:
         InputError: lists all faults, each with its path and, for a wrong name, the nearest right one.
     """
+    config, faults = find_faults(raw)
+    if config is None:
+        raise InputError(listed(faults, origin))
+    return config
+
+
+def find_faults(raw: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
+    """The configuration that a nested mapping holds, and no faults; or None, and all that is wrong with it."""
     faults: list[str] = []
     config: RunConfig | None = None
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         other = "OwnData" if isinstance(raw.get("task"), str) else "str"  # the branch of `task` that was not meant
-        faults += [_fault(fault) for fault in error.errors() if other not in str(fault["loc"][1:2])]
+        faults += [fault_text(fault) for fault in error.errors() if other not in str(fault["loc"][1:2])]
     faults += wrong_names(config.model_dump() if config else raw)
-    if faults or config is None:
-        lines = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
-        raise InputError(f"{origin} has {len(set(faults))} fault{'s' if len(set(faults)) > 1 else ''}:\n{lines}")
-    return config
+    return (None, list(dict.fromkeys(faults))) if faults or config is None else (config, [])
 
 
-def _fault(fault: Any) -> str:
-    """One pydantic fault in words, with its path."""
+def listed(faults: Iterable[str], origin: str) -> str:
+    """The message that lists all faults of one place."""
+    lines = list(dict.fromkeys(faults))
+    return "\n".join([f"{origin} has {len(lines)} fault{'s' if len(lines) > 1 else ''}:", *(f"  - {f}" for f in lines)])
+
+
+def fault_text(fault: Any, model: type[BaseModel] = RunConfig) -> str:
+    """One pydantic fault of a model in words, with its path."""
     where = [str(part) for part in fault["loc"] if part != "str" and "OwnData" not in str(part)]
     path = ".".join(where)
     if fault["type"] == "extra_forbidden":
-        known = _known_keys(where[:-1])
+        known = _known_keys(where[:-1], model)
         near = difflib.get_close_matches(where[-1], known, n=1)
-        return f"{path}: there is no such key; " + (
-            f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
-        )
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}" if known else "leave it out"
+        return f"{path}: there is no such key; {hint}"
     if fault["type"] == "missing":
         return f"{path}: this key is needed"
     if fault["type"] == "value_error":  # a validator of ours, which says it all
@@ -204,13 +232,15 @@ def _fault(fault: Any) -> str:
     return f"{path}: {fault['msg'][0].lower()}{fault['msg'][1:]}; got {fault['input']!r}"
 
 
-def _known_keys(path: list[str]) -> list[str]:
-    """The keys of the model at ``path``."""
-    model: type[BaseModel] = RunConfig
+def _known_keys(path: list[str], model: type[BaseModel]) -> list[str]:
+    """The keys of the model at ``path``; none where no one model is there."""
     for part in path:
         annotation = model.model_fields[part].annotation
         options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
     return list(model.model_fields)
 
 

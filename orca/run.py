@@ -67,7 +67,7 @@ def embed(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
     return _stage(made, store, "embed", build)
 
 
-def source(made: Plan, store: Store) -> LabeledSet:
+def source(made: Plan, store: Store) -> StageRef:
     """The source features of a body, computed once and stored."""
     config = made.config.source
 
@@ -75,8 +75,11 @@ def source(made: Plan, store: Store) -> LabeledSet:
         features = source_features(config, load_body(made.config.body, files=made.files))
         save_tensors(out / "features.safetensors", {"x": features.x, "y": features.y}, {"names": features.names})
 
-    ref = _stage(made, store, "source", build)
-    tensors, facts = load_tensors(ref.path / "features.safetensors")
+    return _stage(made, store, "source", build)
+
+
+def _source_set(made: Plan, store: Store) -> LabeledSet:
+    tensors, facts = load_tensors(source(made, store).path / "features.safetensors")
     return LabeledSet(tensors["x"], tensors["y"], tuple(facts["names"]))
 
 
@@ -90,7 +93,7 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
             write_json(out / "report.json", {"objective": "none"})
             return
         model, data = _model(made, before.path, before.path), made.data()
-        state = Align(model, source(made, store), config.align, seed=config.seed, dtype=made.dtype, work=out).run(
+        state = Align(model, _source_set(made, store), config.align, seed=config.seed, dtype=made.dtype, work=out).run(
             data.train, data.val, progress=progress
         )
         save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
@@ -121,22 +124,28 @@ def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, p
     return _stage(made, store, "finetune", build)
 
 
-def evaluate(made: Plan, store: Store, before: StageRef, *, progress: Progress = silent) -> StageRef:
-    """The end: opens the test set once, beside shift sets and baselines; baselines are stored with the data."""
-    metric = made.metric()
-
-    def build_baselines(out: Path) -> None:
-        progress({"stage": "baselines"})
-        write_json(out / "baselines.json", fit_baselines(made.data(), metric, seed=0))
+def baselines(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
+    """What models that need no transformer reach, computed once for a task and a metric, and stored."""
 
     def build(out: Path) -> None:
-        beside = _stage(made, store, "baselines", build_baselines)
+        progress({"stage": "baselines"})
+        write_json(out / "baselines.json", fit_baselines(made.data(), made.metric(), seed=0))
+
+    return _stage(made, store, "baselines", build)
+
+
+def evaluate(made: Plan, store: Store, before: StageRef, *, progress: Progress = silent) -> StageRef:
+    """The end: opens the test set once, beside shift sets and baselines."""
+    metric = made.metric()
+
+    def build(out: Path) -> None:
+        beside = baselines(made, store, progress=progress)
         progress({"stage": "evaluate"})
         model = AdaptedModel.from_pretrained(before.path / "model").to(made.device)
         scores = score(model, made.data(), metric, dtype=made.dtype, out=out)
         validation = read_json(before.path / "report.json")["validation"]
-        baselines = read_json(beside.path / "baselines.json")
-        write_json(out / "metrics.json", {**scores, "validation": validation, "baselines": baselines})
+        rivals = read_json(beside.path / "baselines.json")
+        write_json(out / "metrics.json", {**scores, "validation": validation, "baselines": rivals})
 
     return _stage(made, store, "evaluate", build)
 

@@ -230,7 +230,7 @@ def test_a_server_that_does_not_answer_is_named(tmp_path, body) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "message"),
     [(TrainingError("the loss became nan"), 1, "orca: the loss became nan\n"),
-     (KeyboardInterrupt(), 130, "orca: stopped; the same command goes on from the last checkpoint\n")],
+     (KeyboardInterrupt(), 130, "orca: stopped; orca resume, or the same command, goes on from the last checkpoint\n")],
 )  # fmt: skip
 def test_a_run_that_cannot_go_on_says_so_in_one_line(
     fault, code: int, message: str, tmp_path, body, monkeypatch

@@ -13,7 +13,9 @@ from typer.main import get_command
 
 import orca
 from flows.cli import app
+from orca.cells import cells
 from orca.config import check_config, configs_folder
+from orca.grid import check_grid
 from orca.methods import METHODS
 from orca.tasks import TASKS
 
@@ -74,6 +76,9 @@ def test_the_readme_lists_every_command_and_its_options_exist() -> None:
 def test_settings_are_those_of_the_configuration(page: Path) -> None:
     for block in blocks(page, "yaml"):
         raw = yaml.safe_load(block)
+        if "tasks" in raw:
+            assert cells(check_grid(raw))
+            continue
         check_config(raw if "task" in raw else {"task": "digits", **raw})
     for key, value in re.findall(SETTING, page.read_text()):
         section, name = key.split(".")

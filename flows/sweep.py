@@ -1,0 +1,158 @@
+"""The flow of a sweep: one task for each stage execution that its runs share, one for the report of each run.
+
+A task is submitted when those before it are done. The store says what is to be done, so a sweep that was stopped, or in
+which a run failed, does only what is missing when it is started again.
+"""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.settings import temporary_settings
+from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner
+
+from flows import jobs, sweep_table
+from flows.adapt import _settings
+from flows.runners import Kind, call, started
+from flows.server import TemporaryServer
+from flows.sweep_table import SweepTable
+from orca.cells import cells
+from orca.grid import Grid
+from orca.sharing import label, share
+from orca.store import Store, default_root
+from orca.train import TrainingError
+from orca.types import InputError
+
+
+@task(name="stage", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
+def stage_task(label: str, config: dict[str, Any], stage: str, store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001
+    """One stage execution."""
+    return call(jobs.do_stage, config, stage, store, online)
+
+
+@task(name="report", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
+def report_task(
+    label: str,
+    config: dict[str, Any],
+    done: dict[str, float],
+    store: str,
+    online: bool,  # noqa: FBT001
+) -> dict[str, Any]:
+    """The folder of one run."""
+    return call(jobs.do_report, config, done, store, online)
+
+
+@flow(name="sweep", flow_run_name="{name}", persist_result=False)
+def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a custom run
+    grid: Grid,
+    name: str = "sweep",
+    store: str | None = None,
+    online: bool = False,  # noqa: FBT001 - flow parameters are passed by name
+    runner: Kind = "local",
+    workers: int | None = None,
+    address: str | None = None,
+) -> State[Any]:
+    """Runs a grid of configurations; a stage that several of them need runs once.
+
+    Args:
+        grid: tasks, bodies, alignments, methods, seeds and settings.
+        name: the sweep's name in the store.
+        store: folder of stages and runs; ``ORCA_STORE`` or ``./runs`` if None.
+        online: whether the hub may be asked for weights.
+        runner: where the jobs run: processes of this machine, a Dask or a Ray cluster.
+        workers: how many jobs run at once; as many as there are cores if None.
+        address: of a running cluster; one of this machine is started for the sweep if None.
+    """
+    place = Store(Path(store) if store else default_root()).make()
+    table = sweep_table.PLANNED.get() or SweepTable(place, name, share(cells(grid), place, online=online))
+    with table.open(flow_run.id), started(runner, workers, address) as pool:
+        _work(table, pool, {"store": str(place.root.absolute()), "online": online})
+    told = f"{table.count('completed')} of {len(table.rows)} runs completed"
+    return Failed(message=f"{told}, the others failed") if table.count("failed") else Completed(message=told)
+
+
+compare_flow = sweep_flow.with_options(name="compare")
+
+
+def _work(table: SweepTable, pool: TaskRunner[Any], common: dict[str, Any]) -> None:
+    """Submits each task when what it needs is done, until none is left."""
+    graph = table.sharing.graph()
+    order: TopologicalSorter[str] = TopologicalSorter(graph)
+    order.prepare()
+    futures: dict[str, PrefectFuture[Any]] = {}
+    ended: SimpleQueue[str] = SimpleQueue()
+    while order.is_active():
+        for node in order.get_ready():
+            if fault := table.fault_before(graph[node]):
+                table.end(node, fault)
+                ended.put(node)
+                continue
+            work, parameters = _task(table, node)
+            before = [futures[name] for name in graph[node]]
+            futures[node] = pool.submit(work, {**parameters, **common}, wait_for=before)
+            futures[node].add_done_callback(lambda _, node=node: ended.put(node))
+        node = ended.get()
+        if node in futures:
+            table.end(node, _outcome(futures[node], table.title(node)))
+        order.done(node)
+
+
+def _task(table: SweepTable, node: str) -> tuple[Any, dict[str, Any]]:
+    """The task of a node, and its own parameters."""
+    if job := table.sharing.jobs.get(node):
+        own = {"label": job.label, "config": job.config.model_dump(mode="json"), "stage": job.stage}
+        return stage_task, own
+    member = table.member(node)
+    made = [table.results[name] for name in member.jobs if name in table.results]
+    done = {result["name"]: result["seconds"] for result in made if not result["cached"]}
+    config = member.cell.config.model_dump(mode="json")
+    return report_task, {"label": f"report-{label(member.cell)}", "config": config, "done": done}
+
+
+def _outcome(future: PrefectFuture[Any], title: str) -> dict[str, Any] | str:
+    """What a task returned, or why it failed."""
+    future.wait()
+    try:
+        return future.result()
+    except (InputError, TrainingError) as fault:
+        return f"{title}: {fault}"
+    except Exception as fault:  # noqa: BLE001 - whatever ends one task, faults of clusters too, the others go on
+        return f"{title}: {type(fault).__name__}: {fault}"
+
+
+def launch(
+    table: SweepTable, grid: Grid, *, online: bool = False, runner: str = "local", workers: int | None = None,
+    address: str | None = None, server: TemporaryServer | None = None,
+) -> None:  # fmt: skip
+    """Runs the flow of a sweep, or of a comparison, in this process; the table tells what came of it.
+
+    Args:
+        table: the planned runs, which the flow fills.
+        grid: what they were planned from.
+        online: whether the hub may be asked for weights.
+        runner: local, dask or ray.
+        workers: how many jobs run at once, as many as there are cores if None.
+        address: of a running cluster.
+        server: where the flow is recorded if the user has configured no server.
+
+    Raises:
+        InputError: the sweep is at work elsewhere, or the Prefect server cannot be reached.
+    """
+    token = sweep_table.PLANNED.set(table)
+    used = compare_flow if table.kind == "compare" else sweep_flow
+    try:
+        with temporary_settings(_settings(server)):
+            state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
+    finally:
+        sweep_table.PLANNED.reset(token)
+    if not table.ended:  # by a fault of the flow itself
+        state.result()

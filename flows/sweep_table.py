@@ -1,0 +1,177 @@
+"""The table of a sweep: how each run stands, in ``sweeps/<name>/sweep.json`` of the store, written as runs end."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from orca.runtime import finite, read_json, write_json
+from orca.store import Store
+from orca.types import InputError
+
+if TYPE_CHECKING:  # it brings torch with it, and the table of an old sweep must come at once
+    from orca.sharing import Member, Sharing
+
+PAUSE = 1  # seconds between two writings while stages end; the end of a run is written at once
+Row = dict[str, Any]
+
+
+class SweepTable:
+    """The runs of a sweep at work, and what came of each task."""
+
+    def __init__(
+        self, store: Store, name: str, sharing: Sharing, *, kind: str = "sweep",
+        watcher: Callable[[SweepTable, Row], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Writes nothing yet.
+
+        Args:
+            store: where it is written.
+            name: the sweep's.
+            sharing: its runs and what they share.
+            kind: sweep or compare.
+            watcher: is called when a run has ended.
+        """
+        self.store, self.name, self.sharing, self.kind = store, name, sharing, kind
+        self.ended = False
+        self.results: dict[str, dict[str, Any]] = {}
+        self.faults: dict[str, str] = {}
+        self._file, self._lock = _places(store, name)
+        self._facts: dict[str, Any] = {kind: name, "state": "running", "plan": sharing.summary()}
+        self._watcher = watcher or (lambda table, row: None)
+        self._written = 0.0
+        self.rows = [self._row(member, store) for member in sharing.members]
+
+    def _row(self, member: Member, store: Store) -> Row:
+        row = {"run": member.run, **member.cell.place, "body": Path(member.cell.place["body"]).name}
+        if member.fault is not None:
+            return {**row, "state": "failed", "reason": member.fault}
+        if member.finished:
+            return {**row, **_ended(read_json(store.runs_dir / member.run / "run.json"))}
+        return {**row, "state": "waiting"}
+
+    @contextmanager
+    def open(self, flow_run: str | None) -> Iterator[None]:
+        """Within the block the sweep is at work; its file tells how it ended.
+
+        Raises:
+            InputError: another process is at work on it.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as fault:
+            raise InputError(
+                f"the {self.kind} {self.name} is at work in another process; wait for its end, or choose another --name"
+            ) from fault
+        self._facts |= {"flow_run": flow_run, "begun": _now()}
+        try:
+            self._write()
+            yield
+        except BaseException:
+            self._facts |= {"state": "stopped", "ended": _now()}
+            raise
+        else:
+            self._facts |= {"state": "failed" if self.count("failed") else "completed", "ended": _now()}
+            self.ended = True
+        finally:
+            self._write()
+            self._lock.release()
+
+    def member(self, node: str) -> Member:
+        """The run that a report is of."""
+        return next(member for member in self.sharing.members if member.report == node)
+
+    def title(self, node: str) -> str:
+        """What failed, for people."""
+        job = self.sharing.jobs.get(node)
+        return f"{job.stage if job else 'report'} failed"
+
+    def count(self, state: str) -> int:
+        """How many runs are in this state."""
+        return sum(row["state"] == state for row in self.rows)
+
+    def fault_before(self, needs: set[str]) -> str | None:
+        """Why work that needs these cannot begin, or None."""
+        return next((self.faults[need] for need in sorted(needs) if need in self.faults), None)
+
+    def end(self, node: str, outcome: dict[str, Any] | str) -> None:
+        """Takes note of a task that ended, with what it returned or why it failed."""
+        if isinstance(outcome, str):
+            self.faults[node] = outcome
+        else:
+            self.results[node] = outcome
+        for member, row in zip(self.sharing.members, self.rows, strict=True):
+            if row["state"] != "waiting" or node not in (*member.jobs, member.report):
+                continue
+            if isinstance(outcome, str):
+                row |= {"state": "failed", "reason": outcome}
+            elif node == member.report:
+                row |= _ended(outcome)
+            if row["state"] != "waiting":
+                self._watcher(self, row)
+        if node.startswith("report-") or isinstance(outcome, str) or time.monotonic() - self._written > PAUSE:
+            self._write()
+
+    def document(self) -> dict[str, Any]:
+        """What the file holds."""
+        done = self.sharing.there | set(self.results)
+        rows = [
+            {**row, "stages": len(member.jobs), "stages_done": len(done.intersection(member.jobs))}
+            for member, row in zip(self.sharing.members, self.rows, strict=True)
+        ]
+        return finite({**self._facts, "runs": rows})
+
+    def _write(self) -> None:
+        write_json(self._file, self.document())
+        self._written = time.monotonic()
+
+
+def _ended(record: Mapping[str, Any]) -> Row:
+    """What the table tells of a finished run."""
+    metric = record["metric"]
+    kept = {"metric": metric["name"], "higher_is_better": metric["higher_is_better"], "test": metric["value"]}
+    return {"state": "completed", **kept, "validation": record["validation"]["value"], "path": record["path"]}
+
+
+# The table of a sweep that a command has planned. No parameter of the flow, which are JSON, and no variable of its
+# module, which travel to the workers of a cluster.
+PLANNED: ContextVar[SweepTable | None] = ContextVar("planned", default=None)
+
+
+def read_sweep(store: Store, name: str) -> dict[str, Any]:
+    """The table of a sweep as it stands now.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    file, lock = _places(store, name)
+    if not file.is_file():
+        raise InputError(f"the store {store.root} has no sweep '{name}'; without --status it is started")
+    document = read_json(file)
+    if document["state"] == "running":
+        try:
+            lock.acquire(timeout=0)
+            lock.release()
+        except Timeout:
+            return document
+        return {**document, "state": "stopped"}
+    return document
+
+
+def _places(store: Store, name: str) -> tuple[Path, FileLock]:
+    """The file of a sweep, and the lock that is held while it is at work."""
+    locks = store.root / ".locks"
+    if store.root.is_dir():
+        locks.mkdir(exist_ok=True)
+    return store.root / "sweeps" / name / "sweep.json", FileLock(locks / f"sweep={name}.lock")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

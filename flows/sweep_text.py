@@ -1,0 +1,87 @@
+"""What a sweep or a comparison prints: its runs, and means over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flows.terminal import number, table
+
+# What a row of a sweep holds beside its place in the grid.
+FACTS = {"run", "state", "metric", "higher_is_better", "test", "validation", "path", "reason", "stages", "stages_done"}
+HONEST = "The test set was opened once per run, after validation had chosen the epoch; choose among rows by validation."
+
+
+def place_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a run lies in the grid: task, body, align, method, seed, settings."""
+    return {key: value for key, value in row.items() if key not in FACTS}
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and spread over the seeds of runs that differ in nothing else.
+
+    The spread is the sample standard deviation, None of a single run. Runs that are not completed are counted in
+    ``of`` alone.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = tuple((axis, value) for axis, value in place_of(row).items() if axis != "seed")
+        groups.setdefault(key, []).append(row)
+    found = []
+    for key, members in groups.items():
+        done = [row for row in members if row["state"] == "completed"]
+        metric = {name: done[0][name] if done else None for name in ("metric", "higher_is_better")}
+        values = {name: _spread([row[name] for row in done]) for name in ("test", "validation")}
+        found.append({**dict(key), **metric, "seeds": len(done), "of": len(members), **values})
+    return found
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else None
+    return {"mean": mean, "spread": statistics.stdev(known) if len(known) > 1 else None}
+
+
+def runs_text(document: Mapping[str, Any]) -> str:
+    """All runs of a sweep, one a line."""
+    rows = document["runs"]
+    varied = _varied(rows)
+    lines = []
+    for row in rows:
+        state = (
+            row["state"] if row["state"] != "waiting" else f"waiting ({row['stages_done']} of {row['stages']} stages)"
+        )
+        numbers = [row.get("metric", ""), number(row.get("test")), number(row.get("validation"))]
+        reason = row.get("reason", "").partition("\n")[0]
+        lines.append([row["run"] or "-", *(_cell(row[key]) for key in varied), state, *numbers, reason])
+    return table(lines, ["run", *varied, "state", "metric", "test", "validation", "reason"])
+
+
+def means_text(document: Mapping[str, Any]) -> str:
+    """Means over seeds, one line for each place in the grid, and how to read them."""
+    rows = means(document["runs"])
+    varied = [key for key in _varied(document["runs"]) if key != "seed"]
+    lines = []
+    for row in rows:
+        seeds = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
+        cells = [_cell(row[key]) for key in varied]
+        lines.append([*cells, row["metric"] or "-", _pair(row["test"]), _pair(row["validation"]), seeds])
+    better = {row["metric"]: row["higher_is_better"] for row in rows if row["metric"]}
+    notes = [f"{name}: {'higher' if higher else 'lower'} is better" for name, higher in better.items()]
+    header = [*varied, "metric", "test", "validation", "seeds"]
+    spread = "Mean ± standard deviation over seeds. " if any(row["of"] > 1 for row in rows) else ""
+    return "\n".join([table(lines, header), "", f"{spread}{'; '.join(notes)}.", HONEST])
+
+
+def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Task, body, align, method and seed, and the settings that the grid names."""
+    return list(place_of(rows[0]))
+
+
+def _cell(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _pair(values: Mapping[str, float | None]) -> str:
+    return number(values["mean"]) + ("" if values["spread"] is None else f" ± {number(values['spread'])}")

@@ -1,0 +1,221 @@
+"""A grid of runs, as a GRID.yaml describes it: tasks x bodies x aligns x methods x seeds, and settings beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from orca.config import anchor, fault_text, listed, read_settings
+from orca.types import InputError
+
+# The axes of every grid, with the key of a run's configuration that each sets; a task is a configuration of its own.
+AXES = {"body": "body.name", "align": "align.objective", "method": "finetune.method", "seed": "seed"}
+FIELDS = {"task": "tasks", "body": "bodies", "align": "aligns", "method": "methods", "seed": "seeds"}
+MOST = 100_000  # runs of one grid; more is a slip of the pen
+
+
+def _listed(value: Any) -> Any:
+    """One value as a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _seeds(value: Any) -> list[Any]:
+    """Seeds one by one from ``[0, 1]``, ``0..4``, ``{from: 0, to: 4}`` or one number."""
+    found: list[Any] = []
+    for item in _listed(value):
+        ends: list[Any] = [item, item]
+        if isinstance(item, Mapping) and set(item) == {"from", "to"}:
+            ends = [item["from"], item["to"]]
+        elif isinstance(item, str) and (match := re.fullmatch(r"(\d+)\.\.(\d+)", item)):
+            ends = [int(match[1]), int(match[2])]
+        if not all(isinstance(end, int) and not isinstance(end, bool) and end >= 0 for end in ends):
+            raise ValueError(f"must be whole numbers, like [0, 1, 2], 0..4 or {{from: 0, to: 4}}; got {item!r}")
+        if not 0 <= ends[1] - ends[0] < MOST:
+            raise ValueError(f"a range goes from the smaller number up to and with the larger; got {item!r}")
+        found += range(ends[0], ends[1] + 1)
+    return found
+
+
+def _entries(value: Any) -> list[Any]:
+    """Tasks: names, paths or own data."""
+    for item in _listed(value):
+        if not isinstance(item, str | Mapping):
+            raise ValueError(f"must be names of configurations, YAML files, or own data as in `task:`; got {item!r}")
+    return [dict(item) if isinstance(item, Mapping) else item for item in _listed(value)]
+
+
+class Span(BaseModel):
+    """The numbers that a random search draws a setting from; whole ones where both ends are whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: int | float = Field(description="The least value.")
+    high: int | float = Field(description="The greatest value.")
+    log: bool = Field(default=False, description="Evenly over orders of magnitude, as learning rates need it.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Span:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low must be less than high, and more than 0 with log; got {self.low} and {self.high}")
+        return self
+
+    def draw(self, where: float) -> int | float:
+        """The value at a point between 0 and 1, with four digits, which name it well enough."""
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        low, high = (self.low, self.high + 1) if whole else (self.low, self.high)
+        value = low * (high / low) ** where if self.log else low + (high - low) * where
+        return min(math.floor(value), int(self.high)) if whole else float(f"{value:.4g}")
+
+
+def _number(value: Any) -> Any:
+    """Text that is a number, like 1e-4, which YAML takes for text, as the number."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def _choices(value: Any) -> Any:
+    """The values of a setting, or the ends of a span, with numbers as numbers."""
+    if isinstance(value, Mapping):
+        return {key: _number(item) for key, item in value.items()}
+    return value if isinstance(value, Span) else [_number(item) for item in _listed(value)]
+
+
+def _exclusion(value: Any) -> Any:
+    return {key: _number(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _kind(value: Any) -> str:
+    return "span" if isinstance(value, Mapping | Span) else "values"
+
+
+BRANCHES = ("span", "values")  # of the union below; they are no part of a path in the file
+Names = Annotated[list[str], BeforeValidator(_listed)]
+Choices = Annotated[
+    Annotated[Span, Tag("span")] | Annotated[list[Any], Tag("values"), Field(min_length=1)],
+    Discriminator(_kind),
+    BeforeValidator(_choices),
+]
+Exclusion = Annotated[dict[str, Any], BeforeValidator(_exclusion)]
+
+
+class Grid(BaseModel):
+    """Runs over several tasks, bodies, alignments, methods, seeds and settings. An axis left out is as configured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: Annotated[list[str | dict[str, Any]], BeforeValidator(_entries)] = Field(
+        min_length=1, description="Names of configurations, YAML files, or own data."
+    )
+    bodies: Names = Field(default=[], description="Names from `orca bodies`, or folders in Hugging Face format.")
+    aligns: Names = Field(default=[], description="Objectives of the second stage; none leaves it out.")
+    methods: Names = Field(default=[], description="Names from `orca methods`.")
+    seeds: Annotated[list[int], BeforeValidator(_seeds)] = Field(
+        default=[], description="Whole numbers, or a range like 0..4."
+    )
+    settings: dict[str, Choices] = Field(
+        default={}, description="Other keys of a configuration, like finetune.lr, each with its values."
+    )
+    exclude: list[Exclusion] = Field(
+        default=[], description="Runs to leave out: those that agree with all that an entry says."
+    )
+    search: Literal["all", "random"] = Field(
+        default="all", description="all: every combination of the settings; random: some drawn."
+    )
+    samples: int | None = Field(default=None, ge=1, le=MOST, description="How many draws a random search makes.")
+    seed: int | None = Field(default=None, ge=0, description="Of the draws of a random search, 0 if unset.")
+
+    def label(self, entry: str | Mapping[str, Any]) -> str:
+        """The name of a task's entry in tables and in ``exclude``."""
+        if isinstance(entry, Mapping):
+            return str(entry.get("name"))
+        return Path(entry).stem if entry.endswith((".yaml", ".yml")) else entry
+
+
+def load_grid(path: Path) -> Grid:
+    """Reads and checks a GRID.yaml. Paths among tasks and bodies start at its folder, others at the current one.
+
+    Raises:
+        InputError: no such file, no YAML, or faults in it, all of them at once.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no grid {path.absolute()}; `orca sweep --help` says what one holds")
+    raw = read_settings(path)
+
+    def whole(entry: Any, *, folders: bool = False) -> Any:
+        """A path made absolute; a name as it is."""
+        if isinstance(entry, Mapping):
+            inner = {"task": dict(entry)}
+            anchor(inner, path.parent)
+            return inner["task"]
+        is_path = isinstance(entry, str) and ((path.parent / entry).is_dir() if folders else entry.endswith("ml"))
+        return str((path.parent / Path(entry).expanduser()).resolve()) if is_path else entry
+
+    for key, folders in (("tasks", False), ("bodies", True)):
+        if key in raw:
+            raw[key] = [whole(entry, folders=folders) for entry in _listed(raw[key])]
+    for entry in raw["exclude"] if isinstance(raw.get("exclude"), list) else []:
+        if isinstance(entry, dict) and "body" in entry:
+            entry["body"] = whole(entry["body"], folders=True)
+    return check_grid(raw, origin=str(path))
+
+
+def check_grid(raw: Mapping[str, Any], *, origin: str = "the grid") -> Grid:
+    """Checks the keys and values of a grid by themselves; its runs are checked by ``orca.cells``.
+
+    Raises:
+        InputError: lists all faults, each with its path.
+    """
+    try:
+        grid = Grid.model_validate(raw)
+    except ValidationError as error:
+        found = [
+            fault | {"loc": tuple(part for part in fault["loc"] if part not in BRANCHES)} for fault in error.errors()
+        ]
+        raise InputError(listed((fault_text(fault, Grid) for fault in found), origin)) from error
+    if faults := _faults(grid):
+        raise InputError(listed(faults, origin))
+    return grid
+
+
+def _faults(grid: Grid) -> list[str]:
+    """What does not go together in a grid."""
+    labels = [grid.label(entry) for entry in grid.tasks]
+    faults = [f"tasks: '{label}' comes twice" for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    if grid.search == "random":
+        lacking = [key for key, given in (("samples", grid.samples), ("settings", grid.settings)) if not given]
+        faults += [f"{key}: a random search needs it" for key in lacking]
+    else:
+        spans = [key for key, values in grid.settings.items() if isinstance(values, Span)]
+        faults += [f"settings.{key}: low and high need `search: random` with samples" for key in spans]
+        if grid.samples is not None or grid.seed is not None:
+            faults.append("samples, seed: these belong to `search: random`; the seeds of the runs are `seeds`")
+    own = {"task": "tasks", **{key: FIELDS[axis] for axis, key in AXES.items()}}
+    faults += [f"settings.{key}: this is the axis {own[key]}" for key in grid.settings if key in own]
+    axes = {"task": labels} | {axis: getattr(grid, FIELDS[axis]) for axis in AXES} | grid.settings
+    for number, entry in enumerate(grid.exclude):
+        for key, value in entry.items():
+            values = axes.get(key)
+            if values is None:
+                faults.append(f"exclude.{number}.{key}: there is no such axis; there are: {', '.join(axes)}")
+            elif isinstance(values, list) and value not in values:
+                faults.append(
+                    f"exclude.{number}.{key}: the grid has no {value!r}; it has {', '.join(map(str, values))}"
+                )
+    return faults

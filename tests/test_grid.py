@@ -1,0 +1,198 @@
+"""Grids: what a GRID.yaml may say, which runs it leads to, what is wrong with it, and what its runs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orca.cells import Cell, cells
+from orca.grid import Grid, Span, check_grid, load_grid
+from orca.keys import run_name
+from orca.plan import plan
+from orca.run import adapt
+from orca.sharing import share
+from orca.store import Store
+from orca.types import InputError
+from tests.test_run import settings
+from tests.tiny import save_tiny_body
+
+
+def places(**grid: Any) -> list[dict[str, Any]]:
+    return [cell.place for cell in cells(check_grid({"tasks": ["digits"], **grid}))]
+
+
+def faults(**grid: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        cells(check_grid({"tasks": ["digits"], **grid}))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [("0..2", [0, 1, 2]), ({"from": 1, "to": 2}, [1, 2]), (3, [3]), ([5, "0..1"], [5, 0, 1]), ([4], [4])],
+)
+def test_seeds_are_listed_or_a_range(given: Any, seeds: list[int]) -> None:
+    assert Grid(tasks=["digits"], seeds=given).seeds == seeds
+
+
+def test_a_grid_is_the_product_of_its_axes() -> None:
+    made = places(tasks=["digits", "fsdd"], aligns=["otdd", "none"], methods=["full", "head"], seeds="0..2")
+    assert len(made) == len({tuple(place.items()) for place in made}) == 2 * 2 * 2 * 3
+    assert made[0] == {"task": "digits", "body": "minilm", "align": "otdd", "method": "full", "seed": 0}
+
+
+def test_an_axis_that_is_left_out_is_as_configured(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: digits\nseed: 7\nalign: {objective: mmd}\nfinetune: {epochs: 3}\n")
+    (made,) = cells(check_grid({"tasks": [str(tmp_path / "mine.yaml")]}))
+    assert made.place == {"task": "mine", "body": "minilm", "align": "mmd", "method": "full", "seed": 7}
+    assert made.config.finetune.epochs == 3
+
+
+def test_settings_are_more_axes_and_text_that_is_a_number_is_one() -> None:
+    made = cells(check_grid(yaml.safe_load("{tasks: digits, settings: {finetune.lr: [1e-4, 0.01], embed.tokens: 9}}")))
+    assert [(c.config.finetune.lr, c.config.embed.tokens) for c in made] == [(1e-4, 9), (0.01, 9)]
+
+
+def test_excluded_are_those_that_agree_in_all() -> None:
+    made = places(tasks=["digits", "fsdd"], seeds=[0, 1], exclude=[{"task": "fsdd", "seed": 1}])
+    assert [(place["task"], place["seed"]) for place in made] == [("digits", 0), ("digits", 1), ("fsdd", 0)]
+
+
+def test_a_method_that_never_aligns_is_told_as_such() -> None:
+    assert places(methods=["scratch"], aligns=["otdd"])[0]["align"] == "none"
+
+
+def test_a_random_search_draws_the_same_again_and_keeps_its_draws_when_it_grows() -> None:
+    varied = {"finetune.lr": {"low": "1e-5", "high": 1e-2, "log": True}, "finetune.epochs": {"low": 2, "high": 4}}
+
+    def drawn(samples: int, seed: int = 0) -> list[tuple[Any, Any]]:
+        made = places(search="random", samples=samples, seed=seed, settings=varied)
+        return [(place["finetune.lr"], place["finetune.epochs"]) for place in made]
+
+    few, many = drawn(3), drawn(200)
+    assert many[:3] == few
+    assert drawn(3, seed=1) != few
+    assert all(1e-5 <= lr <= 1e-2 for lr, _ in many)
+    assert 60 < sum(lr < 10**-3.5 for lr, _ in many) < 140  # even over orders of magnitude
+    assert {epochs for _, epochs in many} == {2, 3, 4}
+
+
+def test_a_span_reaches_both_ends() -> None:
+    whole = Span(low=1, high=3)
+    assert [whole.draw(where) for where in (0.0, 0.34, 0.67, 1.0)] == [1, 2, 3, 3]
+    assert [Span(low=0.01, high=1.0, log=True).draw(where) for where in (0.0, 0.5, 1.0)] == [0.01, 0.1, 1.0]
+
+
+def test_faults_of_the_file_are_named_all_at_once_with_their_paths() -> None:
+    said = faults(
+        align=["otdd"], seeds="4..1", settings={"a.b": {"low": 3, "high": 1}, "c": {"low": 0, "high": 1, "lg": 1}}
+    )
+    assert said.startswith("the grid has 4 faults:")
+    assert "align: there is no such key; did you mean 'aligns'?" in said
+    assert "seeds: a range goes from the smaller number up to and with the larger; got '4..1'" in said
+    assert "settings.a.b: low must be less than high" in said
+    assert "settings.c.lg: there is no such key" in said
+
+
+def test_faults_of_runs_have_the_paths_of_the_grid_and_come_once() -> None:
+    said = faults(
+        tasks=["digits", "fsd"], methods=["ful", "head"], seeds=[0, 1], settings={"finetune.epochs": [1, -1], "f": 1}
+    )
+    assert said.splitlines()[0] == "the grid has 4 faults:"
+    assert "tasks: there is no configuration 'fsd'" in said
+    assert "  - methods: there is no 'ful'; did you mean 'full'?" in said
+    assert "  - settings.finetune.epochs: input should be greater than or equal to 1; got -1" in said
+    assert "  - settings.f: there is no such key" in said
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ({"exclude": [{"sed": 1}]}, "exclude.0.sed: there is no such axis; there are: task, body"),
+        ({"methods": ["full"], "exclude": [{"method": "head"}]}, "exclude.0.method: the grid has no 'head'; it has"),
+        ({"exclude": [{"task": "digits"}]}, "the grid has no run: exclude leaves out every one"),
+        ({"settings": {"embed.tokens": {"low": 1, "high": 3}}}, "low and high need `search: random` with samples"),
+        ({"search": "random"}, "samples: a random search needs it"),
+        ({"seed": 3}, "the seeds of the runs are `seeds`"),
+        ({"settings": {"finetune.method": ["full"]}}, "settings.finetune.method: this is the axis methods"),
+        ({"tasks": ["digits", "digits"]}, "tasks: 'digits' comes twice"),
+        ({"tasks": [3]}, "tasks: must be names of configurations"),
+        ({"seeds": "0..99", "settings": {"embed.tokens": list(range(2000))}}, "200,000 runs, more than 100,000"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(grid: dict[str, Any], said: str) -> None:
+    assert said in faults(**grid)
+
+
+def test_paths_of_tasks_and_bodies_start_at_the_folder_of_the_file(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "body").mkdir()
+    (tmp_path / "mine.yaml").write_text("task: digits\n")
+    own = "{name: own, data: x.npz, input: sequence, target: classes}"
+    (tmp_path / "grid.yaml").write_text(f"tasks: [mine.yaml, {own}, fsdd]\nbodies: [body, minilm]\n")
+    monkeypatch.chdir("/")
+    made = load_grid(tmp_path / "grid.yaml")
+    assert made.tasks[0] == str(tmp_path / "mine.yaml")
+    assert made.tasks[1]["data"] == str(tmp_path / "x.npz")  # type: ignore[index]
+    assert made.tasks[2] == "fsdd"
+    assert made.bodies == [str(tmp_path / "body"), "minilm"]
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"there is no grid .*nowhere\.yaml"):
+        load_grid(Path("nowhere.yaml"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(settings(folder, save_tiny_body(folder / "body"))))
+    (folder / "lost.yaml").write_text(yaml.safe_dump({**settings(folder, folder / "body"), "task": "signdigits"}))
+    return folder
+
+
+def tiny_cells(folder: Path, *, tasks: tuple[str, ...] = ("tiny",), **axes: Any) -> list[Cell]:
+    return cells(check_grid({"tasks": [str(folder / f"{task}.yaml") for task in tasks], **axes}))
+
+
+def test_shared_stages_are_counted_once_and_those_in_the_store_are_found(folder: Path, tmp_path: Path) -> None:
+    made = tiny_cells(folder, aligns=["otdd", "none"], methods=["full", "head", "scratch"])
+    store = Store(tmp_path / "store")
+    sharing = share(made, store)
+    # embed: pretrained or not; align: otdd, none, and none of scratch; then one a run; source and baselines beside.
+    count = {stage: sum(job.stage == stage for job in sharing.jobs.values()) for stage in ("embed", "align", "source")}
+    assert count == {"embed": 2, "align": 3, "source": 1}
+    assert len(sharing.jobs) == 2 + 3 + 5 + 5 + 1 + 1
+    assert sharing.summary() == (
+        "5 runs, 27 stages: 17 after sharing, 0 in the store already, 17 to do, 1 left out as the same run as another"
+    )
+    adapt(made[0].config, store=store.root)
+    after = share(made, store)
+    assert after.members[0].finished
+    assert {after.jobs[name].stage for name in after.there} == {*count, "finetune", "evaluate", "baselines"}
+    assert "6 in the store already, 11 to do" in after.summary()
+    assert len(after.graph()) == 11 + 4  # and the reports of four runs
+
+
+def test_each_job_comes_after_what_it_needs_and_a_report_after_its_stages(folder: Path, tmp_path: Path) -> None:
+    sharing = share(tiny_cells(folder), Store(tmp_path))
+    (member,) = sharing.members
+    stages = {name: name.partition("-")[0] for name in sharing.jobs}
+    needs = {stages.get(name, "report"): {stages[need] for need in before} for name, before in sharing.graph().items()}
+    assert needs["align"] == {"embed", "source"}
+    assert needs["finetune"] == {"embed", "align"}
+    assert needs["evaluate"] == {"finetune", "baselines"}
+    assert needs["report"] == set(stages.values())
+    assert member.run == run_name(plan(member.cell.config))
+
+
+def test_a_run_that_cannot_start_is_told_and_the_others_stay(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ORCA_DATA", str(tmp_path))
+    sharing = share(tiny_cells(folder, tasks=("tiny", "lost")), Store(tmp_path / "store"))
+    assert [member.fault is None for member in sharing.members] == [True, False]
+    assert "signdigits" in str(sharing.members[1].fault)
+    assert sharing.summary().endswith("1 run cannot start")
+    with pytest.raises(InputError, match="no run can start:\n  - "):
+        share(tiny_cells(folder, tasks=("lost",)), Store(tmp_path / "store"))

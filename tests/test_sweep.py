@@ -1,0 +1,313 @@
+"""Sweeps and comparisons under Prefect's own harness: what is shared, what a failure leaves, what is done again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.processes import JobKilled, Processes
+from flows.runners import check_runner
+from flows.sweep_table import SweepTable, read_sweep
+from flows.sweep_text import means, means_text
+from orca.cells import cells
+from orca.grid import check_grid, load_grid
+from orca.sharing import share
+from orca.store import Store
+from orca.types import InputError
+from tests.test_run import settings
+from tests.tiny import save_tiny_body
+
+
+@pytest.fixture(scope="module", autouse=True)
+def harness() -> Iterator[None]:
+    """A Prefect server with a database of its own; the command starts none, as one is named in the environment."""
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PREFECT_API_URL", "that of the harness")
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny body, tiny data and a configuration."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(settings(folder, save_tiny_body(folder / "tiny-body"))))
+    return folder
+
+
+def write_grid(place: Path, name: str, **grid: Any) -> Path:
+    file = place / f"{name}.yaml"
+    file.write_text(yaml.safe_dump({"tasks": [str(place / "tiny.yaml")], **grid}))
+    return file
+
+
+def command(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def document(result: Any) -> dict[str, Any]:
+    return json.loads(result.stdout)
+
+
+def states(found: dict[str, Any], *axes: str) -> dict[Any, str]:
+    return {tuple(row[axis] for axis in axes): row["state"] for row in found["runs"]}
+
+
+def stages(store: Path) -> dict[str, int]:
+    return {folder.name: len(list(folder.iterdir())) for folder in (store / "stages").iterdir()}
+
+
+def task_names(flow_run: str, count: int) -> list[str]:
+    """Names of the task runs of a flow run, when the server has recorded as many. It does so after the flow's end."""
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))  # type: ignore[list-item]
+    names: list[str] = []
+    with get_client(sync_client=True) as client:
+        for _ in range(300):
+            names = sorted(run.name for run in client.read_task_runs(flow_run_filter=chosen))
+            if len(names) >= count:
+                break
+            time.sleep(0.1)
+    return names
+
+
+GRID = {"methods": ["full", "head"], "aligns": ["none"], "settings": {"finetune.lr": [1e-3, 1e30]}}
+
+
+@pytest.fixture(scope="module")
+def first(place: Path) -> Any:
+    """A sweep of four runs, of which a diverging one fails at once, beside a task whose data is not there."""
+    tasks = [str(place / "tiny.yaml"), "signdigits"]
+    grid = write_grid(place, "grid", **GRID, tasks=tasks, exclude=[{"task": "signdigits", "method": "head"}])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORCA_DATA", str(place / "nowhere"))
+        return command("sweep", grid, "--workers", 2, "--store", place / "store", "--json")
+
+
+def test_shared_stages_run_once_and_a_failing_run_stops_no_other(first: Any, place: Path) -> None:
+    found = document(first)
+    assert first.exit_code == 1
+    assert states({"runs": [r for r in found["runs"] if r["task"] == "tiny"]}, "method", "finetune.lr") == {
+        ("full", 1e-3): "completed", ("full", 1e30): "failed", ("head", 1e-3): "completed", ("head", 1e30): "completed"
+    }  # fmt: skip
+    assert stages(place / "store") == {"embed": 1, "align": 1, "finetune": 3, "evaluate": 3, "baselines": 1}
+    names = task_names(found["flow_run"], 2 + 4 + 3 + 1 + 3)
+    assert {name: names.count(name) for name in set(names)} == {
+        "embed-tiny-full-s0": 1, "align-tiny-full-s0": 1, "baselines-tiny-full-s0": 1, "finetune-tiny-full-s0": 2,
+        "finetune-tiny-head-s0": 2, "evaluate-tiny-full-s0": 1, "evaluate-tiny-head-s0": 2, "report-tiny-full-s0": 1,
+        "report-tiny-head-s0": 2,
+    }  # fmt: skip
+
+
+def test_the_table_tells_which_failed_and_why(first: Any, place: Path) -> None:
+    reasons = [row["reason"] for row in document(first)["runs"] if row["state"] == "failed"]
+    assert reasons[0].startswith("finetune failed: the training loss became ")
+    assert len(reasons) == 3
+    assert all("signdigits" in reason for reason in reasons[1:])
+    assert first.stderr.splitlines()[0] == (
+        "6 runs, 20 stages: 11 after sharing, 0 in the store already, 11 to do, 2 runs cannot start"
+    )
+    assert "[6/6]" in first.stderr
+    shown = command("sweep", place / "grid.yaml", "--status", "--store", place / "store")
+    assert shown.stdout.startswith("grid: failed; 6 runs")
+    assert "finetune failed: the training loss" in shown.stdout
+
+
+def test_a_finished_run_is_a_run_as_any_other(first: Any, place: Path) -> None:
+    row = document(first)["runs"][0]
+    record = json.loads((place / "store" / "runs" / row["run"] / "run.json").read_text())
+    assert record["metric"]["value"] == row["test"]
+    assert [stage["name"] for stage in record["stages"]] == ["embed", "align", "finetune", "evaluate"]
+    assert [stage["cached"] for stage in record["stages"]] == [False] * 4
+
+
+def test_started_again_it_tries_only_what_is_missing(first: Any, place: Path) -> None:
+    again = command("sweep", write_grid(place, "again", **GRID), "--store", place / "store", "--json")
+    assert again.exit_code == 1
+    assert "9 in the store already, 2 to do" in again.stderr
+    assert task_names(document(again)["flow_run"], 1) == ["finetune-tiny-full-s0"]
+
+
+def test_a_comparison_gives_means_over_seeds_and_says_how_the_test_set_was_used(first: Any, place: Path) -> None:
+    options = ["--methods", "full,head", "--aligns", "none", "--seeds", "0..1", "--store", place / "store"]
+    found = document(command("compare", place / "tiny.yaml", *options, "--json"))
+    assert found["state"] == "completed"
+    assert found["compare"].startswith("compare-tiny-")
+    head = [row["test"] for row in found["runs"] if row["method"] == "head"]
+    assert found["means"][1]["test"]["mean"] == pytest.approx(sum(head) / 2)
+    shown = means_text(found)
+    header, *rows = shown.splitlines()
+    assert header.split() == ["task", "body", "align", "method", "metric", "test", "validation", "seeds"]
+    assert [row.split()[:4] for row in rows[:2]] == [["tiny", "tiny-body", "none", m] for m in ("full", "head")]
+    assert all("±" in row and row.endswith("  2") for row in rows[:2])
+    assert "opened once per run, after validation had chosen the epoch" in shown
+
+
+def test_means_count_what_is_completed_and_spread_needs_two() -> None:
+    def row(method: str, seed: int, test: float | None) -> dict[str, Any]:
+        place = {"run": f"{method}{seed}", "task": "t", "body": "b", "align": "none", "method": method, "seed": seed}
+        if test is None:
+            return {**place, "state": "failed", "reason": "no"}
+        done = {"metric": "error", "higher_is_better": False, "test": test, "validation": test / 2}
+        return {**place, "state": "completed", **done}
+
+    full, head = means([row("full", 0, 1.0), row("full", 1, 3.0), row("head", 0, 0.5), row("head", 1, None)])
+    assert (full["test"], full["seeds"], full["of"]) == ({"mean": 2.0, "spread": pytest.approx(2**0.5)}, 2, 2)
+    assert full["validation"]["mean"] == 1.0
+    assert (head["test"], head["seeds"], head["of"]) == ({"mean": 0.5, "spread": None}, 1, 2)
+
+
+def kill_when(found: Callable[[], bool], patience: float = 120) -> threading.Thread:
+    """Kills the one child of this process as soon as something is there."""
+
+    def watch() -> None:
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if found():
+                os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_a_killed_job_fails_its_run_alone_and_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
+    grid = write_grid(
+        place, "killed", aligns=["none"], settings={"finetune.epochs": [60, 2, 3], "finetune.patience": [60]}
+    )
+    sharing = share(cells(load_grid(grid)), Store(tmp_path))
+    (victim,) = [
+        name for name, job in sharing.jobs.items() if job.stage == "finetune" and job.config.finetune.epochs == 60
+    ]
+    killer = kill_when(lambda: any((tmp_path / ".work" / victim / "checkpoint").glob("*")))
+    found = document(command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json"))
+    killer.join()
+    assert states(found, "finetune.epochs") == {(60,): "failed", (2,): "completed", (3,): "completed"}
+    assert found["runs"][0]["reason"] == (
+        "finetune failed: JobKilled: its process ended from outside; was there enough memory?"
+    )
+    again = command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert "2 to do" in again.stderr  # its finetuning and its evaluation
+    history = (Path(document(again)["runs"][0]["path"]) / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in history if '"finetune"' in line] == list(range(1, 61))
+
+
+def test_a_child_that_is_killed_has_a_successor_and_close_ends_all() -> None:
+    children = Processes({"ORCA_TEST": "set before the child"})
+    try:
+        assert children.call(os.getenv, "ORCA_TEST") == "set before the child"
+        assert "ORCA_TEST" not in os.environ
+        one = children.call(os.getpid)
+        assert children.call(os.getpid) == one
+        with pytest.raises(JobKilled, match="was there enough memory"):
+            children.call(signal.raise_signal, signal.SIGKILL)
+        assert children.call(os.getpid) not in (one, os.getpid())
+        with pytest.raises(ZeroDivisionError):
+            children.call(divmod, 1, 0)
+    finally:
+        children.close()
+    assert multiprocessing.active_children() == []
+    with pytest.raises(JobKilled, match="the sweep was stopped"):
+        children.call(os.getpid)
+
+
+def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
+    code = (
+        "import os, signal, threading, time\nfrom flows.processes import Processes\nchildren = Processes({})\n"
+        "print(children.call(os.getpid), flush=True)\n"
+        "threading.Thread(target=children.call, args=(time.sleep, 600), daemon=True).start()\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(600):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split(") ")[1][0] == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child was still there after a minute")
+
+
+def test_a_sweep_is_at_work_once_and_one_that_died_counts_as_stopped(place: Path, tmp_path: Path) -> None:
+    store, grid = Store(tmp_path).make(), check_grid({"tasks": [str(place / "tiny.yaml")]})
+    table = SweepTable(store, "s", share(cells(grid), store))
+    with table.open("flow run"):
+        assert read_sweep(store, "s")["state"] == "running"
+        with (
+            pytest.raises(InputError, match="the sweep s is at work in another process"),
+            SweepTable(store, "s", table.sharing).open(None),
+        ):
+            pass
+        left = (tmp_path / "sweeps" / "s" / "sweep.json").read_text()
+    (tmp_path / "sweeps" / "s" / "sweep.json").write_text(left)  # as one that was killed leaves it
+    assert read_sweep(store, "s")["state"] == "stopped"
+    with pytest.raises(InputError, match="has no sweep 'other'"):
+        read_sweep(store, "other")
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(place: Path, tmp_path: Path) -> None:
+    shown = command("sweep", write_grid(place, "dry"), "--dry-run", "--store", tmp_path / "store")
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert shown.stderr == "1 runs, 6 stages: 6 after sharing, 0 in the store already, 6 to do\n"
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--runner", "slurm"], "there is no runner 'slurm'; there are: local, dask, ray"),
+        (["--address", "tcp://a:1"], "--address names a Dask or Ray cluster, and the local runner has none"),
+        (["--status", "--name", "other"], "has no sweep 'other'"),
+    ],
+)
+def test_bad_options_are_refused_before_work(place: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    refused = command("sweep", write_grid(place, "refused"), "--store", tmp_path, *arguments)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert said in refused.stderr
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs the package prefect-ray: pip install 'orca\[ray\]'"):
+        check_runner("ray", None)
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+@pytest.mark.filterwarnings("ignore")  # those packages' own
+def test_a_cluster_does_the_same(kind: str, place: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec(f"prefect_{kind}") is None:
+        pytest.skip(f"prefect-{kind} is not installed: pip install 'orca[{kind}]'")
+    grid = write_grid(place, f"on-{kind}", **GRID)
+    result = command("sweep", grid, "--runner", kind, "--workers", 2, "--store", tmp_path / "store", "--json")
+    assert result.exit_code == 1, result.stderr
+    assert states(document(result), "method", "finetune.lr") == {
+        ("full", 1e-3): "completed", ("full", 1e30): "failed", ("head", 1e-3): "completed", ("head", 1e30): "completed"
+    }  # fmt: skip
+    assert stages(tmp_path / "store") == {"embed": 1, "align": 1, "finetune": 3, "evaluate": 3, "baselines": 1}
