@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from flows.otdd_command import otdd
+from flows.schedule_commands import schedule, schedules, serve
 from flows.terminal import exit_codes, log_to_stderr
-from flows.ui import client_settings, ui
+from flows.ui import ui
 from orca.runtime import sleeping_threads
 
 app = typer.Typer(
@@ -49,12 +50,10 @@ def _prepare_prefect() -> Any:
 
     Must come before Prefect is imported.
     """
+    from flows.connect import prepare_environment
     from flows.server import TemporaryServer
 
-    private = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    found = {**private, "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", **client_settings(os.environ)}
-    for name, value in found.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     return None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
 
 
@@ -182,8 +181,8 @@ def predict(
     typer.echo(f"{output}: {shapes}", err=True)
 
 
-app.command()(otdd)
-app.command()(ui)
+for command in (otdd, schedule, schedules, serve, ui):
+    app.command()(command)
 
 
 def _listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:
