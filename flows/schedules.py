@@ -25,7 +25,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from flows import timing
-from flows.watch import memory_file, watch_flow
+from flows.watch import forget, watch_flow
 from orca.config import RunConfig
 from orca.types import InputError
 
@@ -87,7 +87,7 @@ def make(client: SyncPrefectClient, wanted: Wanted) -> bool:
     if wanted.folder is not None:
         looks = {"name": wanted.name, "folder": str(wanted.folder), "store": str(wanted.store)}
         about = f"Looks at {wanted.folder} and starts adapt/{wanted.name} when its content is new."
-        _deploy(client, watch_flow, wanted.name, looks, [wanted.when], "skip", labels, about)
+        _deploy(client, watch_flow, wanted.name, looks, [wanted.when], "parallel", labels, about)
     elif "watch" in there:
         _delete(client, there["watch"])
     return "adapt" in there
@@ -158,7 +158,7 @@ def entry(client: SyncPrefectClient, name: str) -> dict[str, Any]:
 
 def _entry(client: SyncPrefectClient, runs: DeploymentResponse, watch: DeploymentResponse | None) -> dict[str, Any]:
     due = watch or runs
-    times = [each.schedule for each in due.schedules if each.active]
+    times = [each.schedule for each in due.schedules if each.active and isinstance(each.schedule, timing.Schedule)]
     words = "; ".join(timing.in_words(when) for when in times) or "when asked"
     if watch is not None:
         words = f"{watch.parameters.get('folder')} changes, looked at {words}"
@@ -216,7 +216,7 @@ def _delete(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
     client.delete_deployment(deployment.id)
     looks = deployment.parameters
     if {"folder", "store"} <= looks.keys():
-        memory_file(Path(looks["store"]), deployment.name).unlink(missing_ok=True)
+        forget(Path(looks["store"]), deployment.name)
 
 
 def _deployments(client: SyncPrefectClient, flow: str) -> list[DeploymentResponse]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from prefect import flow
 from prefect.deployments import run_deployment
 
@@ -24,7 +25,7 @@ class Look:
     """What a look at a folder found.
 
     Attributes:
-        verdict: ``started``, ``unchanged``, ``changing`` or ``empty``.
+        verdict: ``started``, ``unchanged``, ``changing``, ``empty``, or ``busy`` where another look is at work.
         fingerprint: of names and contents; None where they were not read.
     """
 
@@ -35,6 +36,16 @@ class Look:
 def memory_file(store: Path, name: str) -> Path:
     """Where the looks of the schedule of that name are remembered."""
     return store / "watch" / f"{name}.json"
+
+
+def forget(store: Path, name: str) -> None:
+    """Removes what the looks of the schedule of that name remember."""
+    for file in (memory_file(store, name), _lock_file(memory_file(store, name))):
+        file.unlink(missing_ok=True)
+
+
+def _lock_file(memory: Path) -> Path:
+    return memory.with_suffix(".lock")
 
 
 def stamps(folder: Path) -> Stamps:
@@ -64,6 +75,20 @@ def look(folder: Path, memory: Path, start: Callable[[], Any]) -> Look:
         memory: JSON file of what the looks before have found; a damaged one counts as none.
         start: starts a run; the folder counts as seen when it has returned.
     """
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    # No limit of Prefect: a look that ended while the server was away would hold its place for minutes.
+    lock = FileLock(_lock_file(memory))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return Look("busy")
+    try:
+        return _look(folder, memory, start)
+    finally:
+        lock.release()
+
+
+def _look(folder: Path, memory: Path, start: Callable[[], Any]) -> Look:
     before = _remembered(memory)
     now = stamps(folder)
     hashes: dict[str, str] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import logging
 import os
 import signal
 import socket
@@ -14,7 +15,6 @@ from collections import defaultdict
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import FlowRun
@@ -47,18 +47,13 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
 
         async def get_and_submit_flow_runs(self) -> list[FlowRun]:
             """Starts what is due; called every two seconds. A server that is away is waited for, however long."""
-            if self.ending:
+            if self.ending or await self.client.api_healthcheck() is not None:
                 return []
-            try:
-                await self._drop_missed()
-                return await super().get_and_submit_flow_runs()
-            except (httpx.TransportError, httpx.HTTPStatusError) as fault:
-                if isinstance(fault, httpx.HTTPStatusError) and fault.response.status_code < 500:
-                    raise
-                return []
+            await self._drop_missed()
+            return await super().get_and_submit_flow_runs()
 
         async def _drop_missed(self) -> None:
-            """Cancels times of a schedule that nobody could begin, where a newer one is due too: that makes up for them.
+            """Cancels times of a schedule that nobody could begin, where a newer one is due too and makes up for them.
 
             Only runs that a schedule made, and that were never begun; those that wait for a run before them are not
             missed.
@@ -91,7 +86,8 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
             try:
                 name = f"{await self._name(flow_run)} ({flow_run.id})"
                 tell(f"{name}: started")
-                result = await super().run(flow_run, configuration, _Noting(self, flow_run.id, task_status))
+                noting: Any = _Noting(self, flow_run.id, task_status)
+                result = await super().run(flow_run, configuration, noting)
                 ended = await self.client.read_flow_run(flow_run.id)
                 tell(f"{name}: {(ended.state_name or 'ended').lower()}")
                 return result
@@ -107,7 +103,7 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
             return f"look for {deployment.name}" if "folder" in deployment.parameters else deployment.name
 
         async def end_runs(self) -> None:
-            """Starts nothing more, asks running flows to end, kills those that do not, and waits until that is recorded."""
+            """Starts nothing more; asks running flows to end, kills those that do not, waits until that is recorded."""
             self.ending = True
             for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, RECORD)):
                 asked: set[int] = set()
@@ -158,6 +154,8 @@ async def _serve(worker: Worker) -> None:
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not serving.done():
+        for name in ("asyncio", "prefect.FlowRunCancellingObserver"):  # they tell now of a server that was once away
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         tell(f"stopping; {len(worker.at_work)} at work")
         await worker.end_runs()
         serving.cancel()

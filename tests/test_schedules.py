@@ -316,6 +316,7 @@ def test_runs_arrive_until_the_pause_and_after_it(place: Place, client: SyncPref
     assert (shown["paused"], shown["next"], bool(shown["last"])) == (True, [], True)
     assert "paused" in done(call("schedules"))
 
+    place.until(lambda: all(ended(run) for run in runs_of(client, tick)), "what was begun has ended")
     # A run with other parameters meanwhile, as the form in the pages makes it; it takes longer than the period.
     config = {**client.read_deployment(tick["deployment"]).parameters["config"], "seed": 7}
     custom = client.create_flow_run_from_deployment(tick["deployment"], parameters={"config": config})

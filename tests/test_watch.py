@@ -120,6 +120,21 @@ def test_a_start_that_fails_is_tried_again(watched: Watched) -> None:
     assert [watched.look(), watched.starts] == ["started", 1]
 
 
+def test_two_looks_at_once_start_one_run(watched: Watched) -> None:
+    watched.write("a.npz", "one")
+    watched.look()
+    within: list[str] = []
+    watch.look(watched.folder, watched.memory, lambda: within.append(watched.look()))
+    assert [within, watched.look(), watched.starts] == [["busy"], "unchanged", 0]
+
+
+def test_what_was_seen_can_be_forgotten(watched: Watched) -> None:
+    at_rest(watched)
+    watch.forget(watched.memory.parents[1], "it")
+    assert list(watched.memory.parent.iterdir()) == []
+    assert [watched.look(), watched.look(), watched.starts] == ["changing", "started", 2]
+
+
 def test_hidden_files_and_an_empty_folder_start_nothing(watched: Watched) -> None:
     watched.write(".half-copied", "one")
     assert [watched.look(), watched.look(), watched.starts] == ["empty", "empty", 0]
