@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled
 from prefect.workers.process import ProcessWorker
@@ -88,17 +88,25 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
                 tell(f"{name}: started")
                 noting: Any = _Noting(self, flow_run.id, task_status)
                 result = await super().run(flow_run, configuration, noting)
-                ended = await self.client.read_flow_run(flow_run.id)
-                tell(f"{name}: {(ended.state_name or 'ended').lower()}")
+                tell(f"{name}: {await self._state(flow_run)}")
                 return result
             finally:
                 del self.at_work[flow_run.id]
+
+        async def _state(self, flow_run: FlowRun) -> str:
+            """How a run has ended; a fault of the server must not make it look as if the run had failed."""
+            try:
+                if await self.client.api_healthcheck() is None:
+                    return ((await self.client.read_flow_run(flow_run.id)).state_name or "ended").lower()
+            except PrefectHTTPStatusError:
+                pass
+            return "ended while the server was away"
 
         async def _name(self, flow_run: FlowRun) -> str:
             """Of the schedule that a run belongs to, or that it looks for."""
             try:
                 deployment = await self.client.read_deployment(flow_run.deployment_id or "")
-            except (ObjectNotFound, ValueError):
+            except (ObjectNotFound, PrefectHTTPStatusError, ValueError):
                 return flow_run.name
             return f"look for {deployment.name}" if "folder" in deployment.parameters else deployment.name
 
