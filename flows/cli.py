@@ -9,6 +9,7 @@ import typer
 
 from flows.otdd_command import otdd
 from flows.run_commands import JsonOption, RunArgument, StoreOption, cancel, open_store, resume, run
+from flows.schedule_commands import schedule, schedules, serve
 from flows.sweep_command import compare, sweep
 from flows.terminal import exit_codes, log_to_stderr
 from flows.ui import ui
@@ -32,9 +33,8 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path} is damaged ({fault}); run its configuration again, which writes it anew") from fault
 
 
-app.command()(run)
-app.command()(resume)
-app.command()(cancel)
+for command in (run, resume, cancel):
+    app.command()(command)
 
 
 @app.command()
@@ -116,10 +116,8 @@ def predict(
     typer.echo(f"{output}: {shapes}", err=True)
 
 
-app.command()(compare)
-app.command()(sweep)
-app.command()(otdd)
-app.command()(ui)
+for command in (compare, sweep, otdd, schedule, schedules, serve, ui):
+    app.command()(command)
 
 
 def _listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:

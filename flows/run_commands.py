@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.connect import prepare_environment
 from flows.terminal import exit_codes
-from flows.ui import client_settings
 
 PATIENCE = 30  # seconds that a cancelled run has to end
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of it; see orca runs.")]
@@ -33,16 +33,13 @@ def open_store(path: Path | None) -> Any:
 
 
 def prepare_prefect() -> Any:
-    """Local and private unless the environment says otherwise; the temporary server, where none is named in it.
+    """Settings of Prefect in the environment, and the temporary server, where they name none.
 
     Must come before Prefect is imported.
     """
     from flows.server import TemporaryServer
 
-    private = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    shown = {"PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", "PREFECT_LOGGING_EXTRA_LOGGERS": "orca"}
-    for name, value in {**private, **shown, **client_settings(os.environ)}.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     return None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
 
 
@@ -160,8 +157,7 @@ def _ask_to_end(record: dict[str, Any]) -> str:
     """Asks for the end of a run; says how."""
     from orca.types import InputError
 
-    for name, value in client_settings(os.environ).items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     if api := os.environ.get("PREFECT_API_URL"):
         import httpx
         from prefect.client.orchestration import get_client

@@ -49,6 +49,11 @@ def leave(message: str, code: int) -> None:
     raise SystemExit(code)
 
 
+def tell(message: str) -> None:
+    """A line on standard error for a person, at once even where it goes into a file."""
+    print(f"{start_of_line()}{message}", file=sys.stderr, flush=True)
+
+
 def start_of_line() -> str:
     """What brings the cursor to an empty line of a terminal."""
     return CLEAR if sys.stderr.isatty() else ""

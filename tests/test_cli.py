@@ -26,7 +26,21 @@ from orca.train import TrainingError
 from tests.test_run import settings, write_data
 from tests.tiny import save_tiny_body, tiny_adapted
 
-COMMANDS = ("run", "runs", "show", "report", "predict", "tasks", "bodies", "methods", "sources", "otdd")
+COMMANDS = (
+    "run",
+    "runs",
+    "show",
+    "report",
+    "predict",
+    "tasks",
+    "bodies",
+    "methods",
+    "sources",
+    "otdd",
+    "schedule",
+    "schedules",
+    "serve",
+)
 
 
 @pytest.fixture(autouse=True)
