@@ -103,17 +103,15 @@ def _launch(  # noqa: PLR0913 - options of the commands
 ) -> dict[str, Any] | None:  # fmt: skip
     """Plans the runs, says what there is to do, does it, and gives the table; None of a dry run."""
     from flows.cli import _prepare_prefect, _store
+    from flows.runners import check_runner
 
+    check_runner(runner, address)
     server = None if dry_run else _prepare_prefect()  # comes up while the core is imported and the runs are planned
     from flows.sweep_table import SweepTable
     from orca.cells import cells
     from orca.runtime import digest
     from orca.sharing import share
 
-    if not dry_run:
-        from flows.runners import check_runner
-
-        check_runner(runner, address)
     grid, place = read(), _store(store)
     sharing = share(cells(grid), place, online=online)
     print(f"{start_of_line()}{sharing.summary()}", file=sys.stderr)

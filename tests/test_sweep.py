@@ -200,7 +200,7 @@ def test_a_killed_job_fails_its_run_alone_and_goes_on_where_it_was(place: Path, 
     )
     sharing = share(cells(load_grid(grid)), Store(tmp_path))
     (victim,) = [
-        name for name, job in sharing.jobs.items() if job.stage == "finetune" and job.config.finetune.epochs == 300
+        name for name, job in sharing.jobs.items() if job.stage == "finetune" and job.config.finetune.epochs == 60
     ]
     killer = kill_when(lambda: any((tmp_path / ".work" / victim / "checkpoint").glob("*")))
     found = document(command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json"))
@@ -275,7 +275,7 @@ def test_a_sweep_is_at_work_once_and_one_that_died_counts_as_stopped(place: Path
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(place: Path, tmp_path: Path) -> None:
     shown = command("sweep", write_grid(place, "dry"), "--dry-run", "--store", tmp_path / "store")
     assert (shown.exit_code, shown.stdout) == (0, "")
-    assert shown.stderr == "1 runs, 6 stages: 6 after sharing, 0 in the store already, 6 to do\n"
+    assert shown.stderr == "1 run, 6 stages: 6 after sharing, 0 in the store already, 6 to do\n"
     assert not (tmp_path / "store").exists()
 
 
