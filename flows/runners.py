@@ -8,14 +8,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from prefect.settings import PREFECT_API_URL
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-
 from flows.processes import Processes, cores, thread_settings
-from orca.types import InputError
+
+if TYPE_CHECKING:  # a wrong option must be told before Prefect is imported
+    from prefect.task_runners import TaskRunner
 
 Kind = Literal["local", "dask", "ray"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
@@ -30,6 +29,12 @@ def call(function: Callable[..., Any], *given: Any) -> Any:
     return function(*given) if children is None else children.call(function, *given)
 
 
+def _refusal(message: str) -> Exception:
+    from orca.types import InputError  # brings torch with it
+
+    return InputError(message)
+
+
 def check_runner(kind: str, address: str | None) -> None:
     """Checks what can be checked before a flow is started.
 
@@ -37,13 +42,11 @@ def check_runner(kind: str, address: str | None) -> None:
         InputError: there is no such runner, it is not installed, or it takes no address.
     """
     if kind not in get_args(Kind):
-        raise InputError(f"there is no runner '{kind}'; there are: {', '.join(get_args(Kind))}")
+        raise _refusal(f"there is no runner '{kind}'; there are: {', '.join(get_args(Kind))}")
     if kind == "local" and address:
-        raise InputError(
-            "--address names a Dask or Ray cluster, and the local runner has none; add --runner dask or ray"
-        )
+        raise _refusal("--address names a Dask or Ray cluster, and the local runner has none; add --runner dask or ray")
     if kind != "local" and importlib.util.find_spec(f"prefect_{kind}") is None:
-        raise InputError(f"--runner {kind} needs the package prefect-{kind}: pip install 'orca[{kind}]'")
+        raise _refusal(f"--runner {kind} needs the package prefect-{kind}: pip install 'orca[{kind}]'")
 
 
 @contextmanager
@@ -66,9 +69,11 @@ def started(kind: str, workers: int | None, address: str | None) -> Iterator[Tas
 
 
 def _check_reach(address: str | None) -> None:
+    from prefect.settings import PREFECT_API_URL
+
     there, api = _host(address or ""), _host(PREFECT_API_URL.value() or "")
     if there not in LOOPBACK and api in LOOPBACK:
-        raise InputError(
+        raise _refusal(
             f"workers of {address} cannot reach the Prefect server of this sweep, which listens on this machine alone; "
             "start one that they reach and name it in PREFECT_API_URL"
         )
@@ -80,6 +85,8 @@ def _host(address: str) -> str | None:
 
 @contextmanager
 def _local(workers: int, address: None) -> Iterator[TaskRunner[Any]]:
+    from prefect.task_runners import ThreadPoolTaskRunner
+
     # The children end first: the runner waits for its threads, and those wait for them.
     with ThreadPoolTaskRunner(max_workers=workers) as runner, closing(Processes(thread_settings(workers))) as children:
         token = _children.set(children)

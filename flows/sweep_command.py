@@ -102,18 +102,19 @@ def _launch(  # noqa: PLR0913 - options of the commands
     online: bool = False, store: Path | None = None, dry_run: bool = False,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Plans the runs, says what there is to do, does it, and gives the table; None of a dry run."""
+    from flows.connect import prepare_environment
     from flows.run_commands import open_store, prepare_prefect
 
+    prepare_environment()  # before Prefect is imported
+    from flows.runners import check_runner
+
+    check_runner(runner, address)
     server = None if dry_run else prepare_prefect()  # comes up while the core is imported and the runs are planned
     from flows.sweep_table import SweepTable
     from orca.cells import cells
     from orca.runtime import digest
     from orca.sharing import share
 
-    if not dry_run:
-        from flows.runners import check_runner
-
-        check_runner(runner, address)
     grid, place = read(), open_store(store)
     sharing = share(cells(grid), place, online=online)
     print(f"{start_of_line()}{sharing.summary()}", file=sys.stderr)

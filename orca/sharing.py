@@ -94,9 +94,9 @@ class Sharing:
     def summary(self) -> str:
         """What is to be done, in one line."""
         able = [member for member in self.members if member.fault is None]
-        count = sum(len(member.jobs) for member in able)
+        runs = f"{len(self.members)} run{'s' if len(self.members) > 1 else ''}"
         parts = [
-            f"{len(self.members)} runs, {count} stages: {len(self.jobs)} after sharing",
+            f"{runs}, {sum(len(member.jobs) for member in able)} stages: {len(self.jobs)} after sharing",
             f"{len(self.there)} in the store already",
             f"{len(self.jobs) - len(self.there)} to do",
         ]

@@ -275,7 +275,7 @@ def test_a_sweep_is_at_work_once_and_one_that_died_counts_as_stopped(place: Path
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(place: Path, tmp_path: Path) -> None:
     shown = command("sweep", write_grid(place, "dry"), "--dry-run", "--store", tmp_path / "store")
     assert (shown.exit_code, shown.stdout) == (0, "")
-    assert shown.stderr == "1 runs, 6 stages: 6 after sharing, 0 in the store already, 6 to do\n"
+    assert shown.stderr == "1 run, 6 stages: 6 after sharing, 0 in the store already, 6 to do\n"
     assert not (tmp_path / "store").exists()
 
 
