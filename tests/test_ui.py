@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -56,9 +57,10 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home, port = tmp_path_factory.mktemp("home"), free_port()
+@contextlib.contextmanager
+def started(home: Path) -> Iterator[Server]:
+    """``orca ui`` on a free port with this home; ended in order with the block."""
+    port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {**kept, "PREFECT_HOME": str(home)}
     elsewhere = {**environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # its pages must not ask there
@@ -67,12 +69,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / f"orca-ui-{port}.log").read_text()
-    yield Server(port, environment)
-    process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
-    assert process.wait(30) == 0
-    process.stdout.close()
+    try:
+        yield Server(port, environment)
+    finally:
+        process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
+        code = process.wait(30)
+        process.stdout.close()
+    assert code == 0
     assert not ui.answers(port)
     assert not list(home.glob("orca-ui-*.json"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(tmp_path_factory.mktemp("home")) as server:
+        yield server
 
 
 def test_its_pages_ask_this_server_and_nobody_else(server: Server):
