@@ -51,8 +51,10 @@ class RunConfig(BaseModel):
     body: BodyConfig = Field(default=BodyConfig(), description="The pretrained language transformer.")
     source: SourceConfig = Field(default=SourceConfig(), description="Labelled language data that alignment aims at.")
     embed: EmbedConfig = Field(default=EmbedConfig(), description="How data becomes tokens.")
-    align: AlignConfig = Field(default=AlignConfig(), description="The second stage.")
-    finetune: FinetuneConfig = Field(default=FinetuneConfig(), description="The third stage.")
+    align: AlignConfig = Field(
+        default=AlignConfig(), description="The second stage: the embedder learns to imitate the source."
+    )
+    finetune: FinetuneConfig = Field(default=FinetuneConfig(), description="The third stage: training on the task.")
     seed: int = Field(
         default=0, ge=0, description="Seed of everything random in the run; the data's split has its own."
     )

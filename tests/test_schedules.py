@@ -31,8 +31,8 @@ from typer.testing import CliRunner, Result
 import orca
 from flows import connect, schedules, ui
 from flows.cli import app
+from tests.served import COMMAND, free_port
 from tests.test_run import settings
-from tests.test_ui import COMMAND, free_port
 from tests.tiny import save_tiny_body
 
 ROOT = Path(__file__).resolve().parents[1]
