@@ -1,7 +1,7 @@
 """Slots: runs take turns on a GPU and share a machine's memory, so that several at once do not fail together.
 
-A GPU's slot is a lock on this machine, which the system frees when its holder dies, and beside it a concurrency limit
-of the Prefect server, where it can be seen and changed. Memory is a limit of the server alone.
+Slots are concurrency limits of the Prefect server, where they can be seen and changed. On a GPU the core holds a lock
+of the machine as well, which guards runs of other servers, sweeps and notebooks.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
-from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from orca.plan import Plan
-from orca.runtime import user_cache
+from orca.run import HUNGRY
 
-HUNGRY = ("align", "finetune", "evaluate")  # the stages that hold a slot
 LEASE = 60  # seconds after which the server frees the slot of a holder that is gone
 BASE_GIB = 1.0  # of a process that has imported torch and holds small data
 COPIES = 4  # weights, gradients and two moments of AdamW
@@ -49,17 +46,8 @@ def slot(made: Plan, stage: str) -> Iterator[None]:
         return
     name, taken, there = needs(made)
     _make_limit(name, there)
-    with contextlib.ExitStack() as held:
-        if made.device.type != "cpu":
-            held.enter_context(FileLock(_folder() / f"{name}.lock"))
-        held.enter_context(concurrency(name, occupy=taken, lease_duration=LEASE))
+    with concurrency(name, occupy=taken, lease_duration=LEASE):
         yield
-
-
-def _folder() -> Path:
-    folder = user_cache() / "slots"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _make_limit(name: str, slots: int) -> None:

@@ -38,6 +38,7 @@ from orca.types import LabeledSet
 log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
 CALIBRATION_SAMPLES = 512
+HUNGRY = ("align", "finetune", "evaluate")  # the stages that need a GPU's memory
 
 
 def silent(facts: dict[str, Any]) -> None:
@@ -45,9 +46,15 @@ def silent(facts: dict[str, Any]) -> None:
 
 
 def _stage(made: Plan, store: Store, name: str, build: Callable[[Path], None]) -> StageRef:
-    """Runs or finds a stage of this plan."""
+    """Runs or finds a stage of this plan; those that compute on a GPU take turns there."""
+
+    def build_in_turn(out: Path) -> None:
+        with runtime.device_turn(made.device):
+            build(out)
+
+    alone = name in HUNGRY and not made.config.share_device
     begun = time.perf_counter()
-    ref = store.stage(name, documents(made)[name], build, fresh=name in made.fresh)
+    ref = store.stage(name, documents(made)[name], build_in_turn if alone else build, fresh=name in made.fresh)
     return replace(ref, seconds=time.perf_counter() - begun)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -13,10 +14,12 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,6 +234,21 @@ def read_json(path: Path) -> Any:
 def user_cache() -> Path:
     """Where Orca keeps what it can make again, and locks: ``ORCA_CACHE``, else ``~/.cache/orca``."""
     return Path(os.environ.get("ORCA_CACHE") or Path.home() / ".cache" / "orca").expanduser()
+
+
+@contextlib.contextmanager
+def device_turn(device: torch.device) -> Iterator[None]:
+    """Waits until no other process of this user has this GPU, and holds it in the block; a CPU is not waited for.
+
+    The system frees the lock when its holder dies.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    folder = user_cache() / "turns"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{platform.node()}-{device.type}-{device.index or 0}.lock"):
+        yield
 
 
 def versions() -> dict[str, str]:

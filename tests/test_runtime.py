@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,3 +251,21 @@ def test_the_module_alone_imports_no_heavy_package():
 def test_the_library_only_has_a_named_logger():
     assert runtime.log.name == "orca.runtime"
     assert not logging.getLogger("orca").handlers
+
+
+def test_runs_take_turns_on_a_gpu_but_not_on_the_cpu() -> None:
+    order: list[str] = []
+
+    def other(device: torch.device) -> None:
+        with runtime.device_turn(device):
+            order.append(str(device))
+
+    waiting = threading.Thread(target=other, args=(torch.device("cuda", 1),))
+    with runtime.device_turn(torch.device("cuda", 1)):
+        waiting.start()
+        for free in (torch.device("cpu"), torch.device("cuda", 0)):
+            other(free)
+        waiting.join(0.5)
+        assert waiting.is_alive()
+    waiting.join(60)
+    assert order == ["cpu", "cuda:0", "cuda:1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -95,7 +96,14 @@ def _checked(path: Path, revision: str) -> BodyFiles:
         raise InputError(f"{path}/config.json is not JSON: {fault}") from fault
     if kind not in FAMILIES:
         raise InputError(f"{path} holds a model of type '{kind}'; supported are {', '.join(FAMILIES)}")
-    return BodyFiles(path, revision, file_digest(path / _WEIGHTS))
+    state = (path / _WEIGHTS).stat()
+    return BodyFiles(path, revision, _weights_digest(path / _WEIGHTS, state.st_size, state.st_mtime_ns))
+
+
+@functools.cache
+def _weights_digest(file: Path, size: int, changed: int) -> str:
+    """The sha256 of a weights file in this state, computed once in a process: a sweep plans thousands of runs."""
+    return file_digest(file)
 
 
 def body_fingerprint(files: BodyFiles, *, random: bool) -> str:
