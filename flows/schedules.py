@@ -115,7 +115,7 @@ def _deploy(  # noqa: PLR0913 - the parts of a deployment
 
 def environment() -> dict[str, str]:
     """The variables that decide what a run finds, paths made absolute."""
-    found = {name: os.environ[name] for name in (*PATHS, "HF_HUB_OFFLINE") if os.environ.get(name)}
+    found = {name: os.environ[name] for name in (*PATHS, "ORCA_MIRROR", "HF_HUB_OFFLINE") if os.environ.get(name)}
     for name in PATHS:
         if name in found:
             parts = [part for part in found[name].split(os.pathsep) if part]

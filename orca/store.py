@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from orca import runtime
 from orca.manifest import CHECKPOINT, MANIFEST, Damaged, Manifest, seal, stage_key, verify
+from orca.mirror import Mirror
 from orca.types import InputError
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,18 @@ def default_root() -> Path:
 class Store:
     """Finished stages and runs under one folder; processes may share it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
         """Makes nothing on the disk yet.
 
+        Args:
+            root: the folder.
+            mirror: where finished stages are sent and fetched; None takes that of ``ORCA_MIRROR``, if it is set.
+
         Raises:
-            InputError: ``root`` is a file.
+            InputError: ``root`` is a file, or the mirror's URL is wrong.
         """
         self.root = Path(root)
+        self.mirror = mirror or Mirror.chosen()
         self.runs_dir = self.root / "runs"
         self._work = self.root / ".work"
         if self.root.exists() and not self.root.is_dir():
@@ -131,10 +137,31 @@ class Store:
                 if found := self.find(name, key_document):
                     return found
                 self._set_aside(final, work.name)
+            if not fresh and (found := self._fetched(name, key, work, final)):
+                return found
             manifest = _finish(work, name, key_document, build)
             _remove(work / CHECKPOINT)  # only now: until it is sealed, a stop must find it
             self._publish(work, final)
+            if self.mirror is not None:
+                self.mirror.send(name, key, final)
         return StageRef(name, key, final, False, manifest.seconds)
+
+    def _fetched(self, name: str, key: str, work: Path, final: Path) -> StageRef | None:
+        """The stage from the mirror, where it is there and sound, and none of it was begun here."""
+        if self.mirror is None or work.exists():
+            return None
+        place = work.with_name(f"{work.name}=fetched")
+        _remove(place)
+        try:
+            if not self.mirror.fetch(name, key, place):
+                return None
+            seconds = verify(place, name, key).seconds
+        except Damaged as damage:
+            log.warning("%s holds %s/%s damaged: %s; building it here", self.mirror.url, name, key, damage)
+            _remove(place)
+            return None
+        self._publish(place, final)
+        return StageRef(name, key, final, True, seconds)
 
     def publish_run(self, run_name: str, fill: Callable[[Path], None]) -> Path:
         """Writes ``runs/<run_name>/`` whole or not at all, in place of an older run of that name.
