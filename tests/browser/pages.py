@@ -15,7 +15,12 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -72,7 +77,7 @@ class Pages:
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
         """Waits until a condition holds, and gives its value; elements may come and go meanwhile."""
-        passing = (NoSuchElementException, StaleElementReferenceException)
+        passing = (NoSuchElementException, StaleElementReferenceException, ElementClickInterceptedException)
         try:
             wait = WebDriverWait(self.driver, PATIENCE, 0.2, ignored_exceptions=passing)
             return wait.until(lambda driver: condition())
@@ -128,11 +133,18 @@ class Pages:
         return self.field(*labels).find_element(By.CSS_SELECTOR, "input, textarea").get_attribute("value")
 
     def press(self, name: str, within: WebElement | None = None) -> None:
-        """Clicks a button by its text; in the middle of the window, where no bar of the page covers it."""
+        """Clicks a button by its text, when nothing covers it; messages of the page are closed before."""
         path = f".//button[normalize-space() = '{name}']"
-        button = self.until(lambda: (within or self.driver).find_element(By.XPATH, path), f"expected a button {name}")
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
+
+        def clicked() -> bool:
+            for button in self.driver.find_elements(By.XPATH, "//button[normalize-space() = 'Close']"):
+                self.driver.execute_script("arguments[0].click()", button)
+            button = (within or self.driver).find_element(By.XPATH, path)
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+            button.click()
+            return True
+
+        self.until(clicked, f"expected a button {name}")
 
     def colours(self, selector: str) -> dict[tuple[int, ...], int]:
         """The colours of an element as it is drawn, each with its number of pixels."""
