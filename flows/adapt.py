@@ -58,10 +58,10 @@ def adapt_flow(
     """Adapts a pretrained language transformer to a task.
 
     Args:
-        config: the run's configuration.
-        store: folder of stages and runs; ``ORCA_STORE`` or ``./runs`` if None.
-        online: whether the hub may be asked for weights.
-        fresh: stages to do again, each with those that follow it.
+        config: The run's configuration.
+        store: Folder of stages and runs; unset takes the environment's ORCA_STORE, or ./runs.
+        online: Whether the model hub may be asked for weights.
+        fresh: Stages to do again, each with those that follow it: embed, align, finetune, evaluate, or all.
     """
     made, place = plan(config, online=online, fresh=fresh), _store(store).make()
     try:
