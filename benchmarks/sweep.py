@@ -1,4 +1,4 @@
-"""What a sweep takes: small runs with one and with more workers, and trivial ones by the thousand, none of them lost."""
+"""What a sweep takes: small runs with one and with more workers, and trivial ones by the thousand, none lost."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def table(made: Mapping[str, Any]) -> str:
         lines.append("| " + " | ".join(map(str, [*cells, f"{row['late_seconds']:.1f}"])) + " |")
     on = made["machine"]
     return "\n".join(lines) + (
-        f"\n\nServer's records in {made['database']}. {on['cpu']}, {on['cores']} cores, {on['gpu'] or 'no GPU'}; prefect "
-        f"{made['versions']['prefect']}; commit {made['commit'] or 'unknown'}."
+        f"\n\nServer's records in {made['database']}. {on['cpu']}, {on['cores']} cores, {on['gpu'] or 'no GPU'}; "
+        f"prefect {made['versions']['prefect']}; commit {made['commit'] or 'unknown'}."
     )
 
 
