@@ -12,8 +12,11 @@ import os
 import socket
 from collections.abc import Iterator
 
+import httpx
+from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
@@ -45,8 +48,12 @@ def slot(made: Plan, stage: str) -> Iterator[None]:
         yield
         return
     name, taken, there = needs(made)
-    _make_limit(name, there)
-    with concurrency(name, occupy=taken, lease_duration=LEASE):
+    with contextlib.ExitStack() as held:
+        try:
+            _make_limit(name, there)
+            held.enter_context(concurrency(name, occupy=taken, lease_duration=LEASE))
+        except (httpx.TransportError, ConcurrencySlotAcquisitionError) as fault:
+            get_run_logger().warning("the server is away (%s); %s goes on without its slot", fault, stage)
         yield
 
 

@@ -69,7 +69,7 @@ def _free_memory() -> None:
 
 
 def labels(config: RunConfig) -> list[str]:
-    """What tells runs apart: task, body, method, seed."""
+    """What tells runs apart: task, body, method, seed. Tags of the flow run; a task with tags would need the server."""
     return [config.task_name, Path(config.body.name).name, config.finetune.method, f"s{config.seed}"]
 
 

@@ -141,7 +141,7 @@ def test_a_run_is_a_flow_with_a_task_per_stage(first: RunResult) -> None:
     assert set(flow_run.tags) == {"tiny", "tiny-body", "full", "s0"}
     tasks = task_runs_of(flow_run, STAGES)
     assert {run.state_name for run in tasks.values()} == {"Completed"}
-    assert all(set(run.tags) == set(flow_run.tags) for run in tasks.values())
+    assert not any(run.tags for run in tasks.values())  # a task with tags fails where the server is away
     assert json.loads((first.path / "run.json").read_text())["flow_run"] == str(flow_run.id)
 
 
