@@ -174,5 +174,6 @@ def _ask_to_end(record: dict[str, Any]) -> str:
     process = record["process"]
     if process["host"] != socket.gethostname():
         raise InputError(f"{record['run']} runs on {process['host']}, and no server here knows it; cancel it there")
-    os.kill(process["pid"], signal.SIGINT)
+    # A flow listens to SIGUSR1, also where a shell had it started deaf to Ctrl-C; `orca.adapt` in a notebook does not.
+    os.kill(process["pid"], signal.SIGUSR1 if record["flow_run"] else signal.SIGINT)
     return "by a signal"
