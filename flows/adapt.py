@@ -65,7 +65,7 @@ def adapt_flow(
     """
     made, place = plan(config, online=online, fresh=fresh), _store(store).make()
     try:
-        with track(made, place, flow_run=flow_run.id), stoppable():
+        with track(made, place, flow_run=flow_run.id), stoppable(watched=recorded.get()):
             stages = _stages(made, place, list(TASKS))
             return run_stage(report_task, made, place, stages, flow_run.id)
     except KeyboardInterrupt:
@@ -92,7 +92,7 @@ def _flow_to(last: str) -> Any:
     ) -> StageRef:
         made, place = plan(config, online=online, fresh=fresh), _store(store).make()
         try:
-            with stoppable():
+            with stoppable(watched=recorded.get()):
                 return _stages(made, place, names)[-1]
         except KeyboardInterrupt:
             return Cancelled(message=STOPPED)  # pyright: ignore[reportReturnType]

@@ -40,9 +40,10 @@ RUNS = 20  # that the table of numbers goes back
 class Shown:
     """The progress of a stage, as one artifact of its flow run and a line in its log per epoch; made within a task.
 
-    Called with the facts of a stage as they come: the artifact is made at the first and then kept up to date, once a
-    second; the fact that the stage is ``done`` makes it 100. At the end of a ``with`` block, what was held back is
-    shown, also if the stage has failed.
+    Called with the facts of a stage as they come: the artifact is made at the first that tells of an epoch, or of the
+    end, and then kept up to date, once a second; a stage that was in the store already has none. The fact that the
+    stage is ``done`` makes it 100. At the end of a ``with`` block, what was held back is shown, also if the stage has
+    failed.
 
     Args:
         stage: the stage's name.
@@ -65,7 +66,9 @@ class Shown:
         self.facts, self.held = merged(self.facts, facts), True
         if "done" in facts or ("epoch" in facts and "step" not in facts):
             self.log.info("%s: %s", self.stage, words(self.facts))
-        if "done" in facts or self.clock() >= self.due:
+        if facts.get("cached") or not ("done" in facts or "epoch" in facts):  # nothing was, or is yet, on its way
+            self.held = False
+        elif "done" in facts or self.clock() >= self.due:
             self._show()
 
     def __enter__(self) -> Shown:

@@ -18,6 +18,7 @@ import httpx
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import TagsContext
 from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
 
@@ -143,7 +144,8 @@ def run_stage(staged: Any, made: Plan, *given: Any) -> Any:
     minutes = getattr(made.config.limits, staged.name, None)
     limited = staged if minutes is None else staged.with_options(timeout_seconds=minutes * 60)
     try:
-        found = limited(made, *given)
+        with TagsContext(current_tags=set()):
+            found = limited(made, *given)
     except TimeoutError as late:
         if minutes is None:
             raise

@@ -15,14 +15,17 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment, flow_run
 
-LOOK = 2.0  # seconds between two looks at the server
+LOOK = 3.0  # seconds between two looks at the server
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Within the block a cancellation of this flow run interrupts the main thread, as Ctrl-C does.
+def stoppable(*, watched: bool) -> Iterator[None]:
+    """Within the block SIGUSR1 interrupts the main thread, as Ctrl-C does.
 
     Work is then lost back to the last checkpoint, which is that of the last epoch.
+
+    Args:
+        watched: whether a cancellation of this flow run at the server does the same.
     """
     if deployment.id or threading.current_thread() is not threading.main_thread():
         yield
@@ -30,7 +33,8 @@ def stoppable() -> Iterator[None]:
     over = threading.Event()
     before = signal.signal(signal.SIGUSR1, _interrupt)  # not SIGINT, which a shell may have let this process ignore
     watcher = threading.Thread(target=_watch, args=(str(flow_run.id), over), daemon=True, name="orca-stopping")
-    watcher.start()
+    if watched:
+        watcher.start()
     try:
         yield
     finally:
@@ -43,12 +47,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(identity: str, over: threading.Event) -> None:
-    while not over.wait(LOOK):
-        try:
-            with get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
+        while not over.wait(LOOK):
+            try:
                 state = client.read_flow_run(identity).state  # pyright: ignore[reportArgumentType] - a UUID's text
-        except (httpx.HTTPError, PrefectException):  # the server is away; the run goes on
-            continue
-        if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-            over.set()
-            os.kill(os.getpid(), signal.SIGUSR1)
+            except (httpx.HTTPError, PrefectException):  # the server is away; the run goes on
+                continue
+            if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+                over.set()
+                os.kill(os.getpid(), signal.SIGUSR1)

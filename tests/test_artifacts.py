@@ -149,8 +149,8 @@ def test_a_stage_has_one_progress_artifact_that_is_brought_up_to_date(monkeypatc
         shown = Shown("finetune", labels, clock=clock)
         for seconds, facts in [
             (0.0, {"stage": "finetune"}),
-            (0.9, step(1, 1)),  # too early
-            (1.0, step(1, 5, left=80.4)),
+            (0.1, step(1, 1)),
+            (1.2, step(1, 5, left=80.4)),
             (1.5, epoch_end(1, left=60.0)),  # too early: held back
             (2.5, step(2, 5, left=math.nan)),  # its validation is not lost
             (2.6, epoch_end(4, val_metric=math.nan, left=math.inf)),
@@ -163,11 +163,21 @@ def test_a_stage_has_one_progress_artifact_that_is_brought_up_to_date(monkeypatc
     within(stage)
     (made,) = read("updated-minilm-full-progress-finetune")
     assert made.type == "progress"
-    begun = (0.0, "seed 0: at work on finetune")
+    begun = (2.5, "seed 0: epoch 1/4, step 1/10, loss 0.5")
     first = (12.5, "seed 0: epoch 1/4, step 5/10, loss 0.5, 1:20 left")
     second = (37.5, "seed 0: epoch 2/4, step 5/10, loss 0.5, validation 0.125")
     done = (100.0, "seed 0: done in 12.3 s, epoch 4/4, loss 0.25, validation -")
-    assert seen == [begun, begun, first, first, second, second, done]
+    assert seen == [begun, first, first, second, second, done]
+
+
+def test_a_stage_that_was_in_the_store_has_no_progress() -> None:
+    def stage() -> None:
+        with Shown("finetune", ["stored", *LABELS[1:]]) as shown:
+            shown({"stage": "finetune"})
+            shown({"stage": "finetune", "done": 0.1, "cached": True})
+
+    within(stage)
+    assert read("stored-minilm-full-progress-finetune") == []
 
 
 def test_what_was_held_back_is_shown_when_a_stage_fails() -> None:
