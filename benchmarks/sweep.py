@@ -112,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(argv)
     runners, workers = given.runners.split(","), [int(part) for part in given.workers.split(",")]
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")  # a line for each task otherwise
     if given.database:
         os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = given.database
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as api:
