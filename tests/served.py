@@ -18,6 +18,7 @@ from typing import Any
 
 from flows import ui
 
+BUSY = 503  # what a server says whose SQLite is locked by another writer
 PATIENCE = 300  # seconds for what takes ten on a quiet machine
 COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
 
@@ -30,7 +31,13 @@ class Server:
     environment: dict[str, str]
 
     def ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> tuple[int, Any]:
-        """Status and JSON of an answer."""
+        """Status and JSON of an answer; asked again as long as the server is busy, as Prefect's own client does."""
+        return wait_for(
+            lambda: answer if (answer := self._ask(path, body, method, **headers))[0] != BUSY else None, path
+        )
+
+    def _ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> tuple[int, Any]:
+        """Status and JSON of one answer."""
         data = None if body is None else json.dumps(body).encode()
         given = {"Content-Type": "application/json", **headers}
         asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, given, method=method)
@@ -74,10 +81,13 @@ def started(home: Path, port: int | None = None, **variables: str) -> Iterator[S
         [*COMMAND, "ui", "--port", str(port), "--no-browser"], stdout=subprocess.PIPE, text=True, env=elsewhere
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / f"orca-ui-{port}.log").read_text()
-    yield Server(port, environment)
-    process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
-    assert process.wait(60) == 0
-    process.stdout.close()
+    try:
+        assert process.stdout.readline() == f"http://127.0.0.1:{port}\n", (home / f"orca-ui-{port}.log").read_text()
+        yield Server(port, environment)
+    finally:
+        process.terminate()  # as Ctrl-C, which a process in the background may have been started deaf to
+        code = process.wait(60)
+        process.stdout.close()
+    assert code == 0
     assert not ui.answers(port)
     assert not list(home.glob("orca-ui-*.json"))

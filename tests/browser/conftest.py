@@ -8,8 +8,7 @@ import io
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,12 @@ from matplotlib.figure import Figure
 from orca.config import check_config
 from tests.browser.pages import Pages, chromium
 from tests.browser.served import NAME
-from tests.served import Server, started
+from tests.served import Server, started, wait_for
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 300  # seconds for a flow run that takes ten on a quiet machine
 ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-
-
-def wait_for(value: Callable[[], Any], what: str) -> Any:
-    """The first value that is true."""
-    begun = time.monotonic()
-    while not (found := value()):
-        assert time.monotonic() - begun < PATIENCE, f"waited {PATIENCE} s for {what}"
-        time.sleep(0.2)
-    return found
 
 
 @dataclass
