@@ -50,7 +50,7 @@ def trivial_runs(count: int, runner: str, workers: int, api: str) -> dict[str, A
     from prefect.runtime import flow_run
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.runners import call, started
+    from flows.sweeps.runners import call, started
 
     @task(cache_policy=NO_CACHE, persist_result=False)
     def trivial(number: int) -> int:

@@ -18,7 +18,7 @@ from prefect.settings import (
 )
 from prefect.states import Cancelled
 
-from flows.server import TemporaryServer
+from flows.servers.temporary import TemporaryServer
 from flows.stages import STOPPED, TASKS, labels, recorded, report_task, run_stage, watcher
 from flows.stopping import stoppable
 from orca.config import RunConfig

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.otdd_command import otdd
-from flows.run_commands import JsonOption, RunArgument, StoreOption, cancel, open_store, resume, run
-from flows.schedule_commands import schedule, schedules, serve
-from flows.sweep_command import compare, sweep
+from flows.commands.options import JsonOption, RunArgument, StoreOption, open_store
+from flows.commands.otdd import otdd
+from flows.commands.run import cancel, resume, run
+from flows.commands.schedule import schedule, schedules, serve
+from flows.commands.sweep import compare, sweep
+from flows.servers.ui import ui
 from flows.terminal import exit_codes, log_to_stderr
-from flows.ui import ui
 from orca.runtime import sleeping_threads
 
 app = typer.Typer(

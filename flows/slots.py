@@ -19,11 +19,13 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from orca.plan import Plan
 from orca.run import HUNGRY
 
 LEASE = 60  # seconds after which the server frees the slot of a holder that is gone
+RETRIES = 2  # of a request; a server that is started anew answers within their 6 seconds, or the slot is done without
 BASE_GIB = 1.0  # of a process that has imported torch and holds small data
 COPIES = 4  # weights, gradients and two moments of AdamW
 
@@ -43,18 +45,31 @@ def needs(made: Plan) -> tuple[str, int, int]:
 
 @contextlib.contextmanager
 def slot(made: Plan, stage: str) -> Iterator[None]:
-    """Holds what a stage needs of its device, waiting for it where others have it."""
+    """Holds what a stage needs of its device, waiting for it where others have it.
+
+    A server that is away, then or at the end, is no reason to stop: it frees what nobody holds after ``LEASE`` seconds.
+    """
     if stage not in HUNGRY or made.config.share_device:
         yield
         return
     name, taken, there = needs(made)
     with contextlib.ExitStack() as held:
-        try:
+        with _indulgent(f"the server is away; {stage} goes on without its slot"):
             _make_limit(name, there)
             held.enter_context(concurrency(name, occupy=taken, lease_duration=LEASE))
-        except (httpx.TransportError, ConcurrencySlotAcquisitionError) as fault:
-            get_run_logger().warning("the server is away (%s); %s goes on without its slot", fault, stage)
         yield
+        with _indulgent(f"the server is away; it frees the slot of {stage} by itself"):
+            held.close()
+
+
+@contextlib.contextmanager
+def _indulgent(message: str) -> Iterator[None]:
+    """Within the block a server that does not answer is soon given up, and warned of."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+        try:
+            yield
+        except (httpx.TransportError, ConcurrencySlotAcquisitionError) as fault:
+            get_run_logger().warning("%s (%s: %s)", message, type(fault).__name__, fault)
 
 
 def _make_limit(name: str, slots: int) -> None:

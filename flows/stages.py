@@ -22,7 +22,7 @@ from prefect.context import TagsContext
 from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
 
-from flows.artifacts import Shown, explain, show_align, show_result
+from flows.pages.artifacts import Shown, explain, show_align, show_result
 from flows.slots import slot
 from orca import run
 from orca.config import RunConfig

@@ -45,7 +45,7 @@ def exit_codes(on_stop: str = "stopped") -> Iterator[None]:
 
 def leave(message: str, code: int) -> None:
     """Ends the command with a message on standard error."""
-    print(f"{start_of_line()}orca: {message}", file=sys.stderr)
+    tell(f"orca: {message}")
     raise SystemExit(code)
 
 
@@ -103,9 +103,7 @@ class ProgressLine:
     def __call__(self, facts: Mapping[str, Any]) -> None:
         """Shows the newest facts of a stage."""
         if "retry" in facts:
-            print(
-                f"{start_of_line()}orca: {facts['stage']} failed, trying once more: {facts['retry']}", file=sys.stderr
-            )
+            tell(f"orca: {facts['stage']} failed, trying once more: {facts['retry']}")
         elif self.active and "done" in facts:
             self._write(f"{facts['stage']:<9} {'reused' if facts['cached'] else format(facts['done'], '.1f') + ' s'}\n")
         elif self.active:

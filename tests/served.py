@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import ui
+from flows.servers import ui
 
 BUSY = 503  # what a server says whose SQLite is locked by another writer
 PATIENCE = 300  # seconds for what takes ten on a quiet machine

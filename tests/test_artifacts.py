@@ -27,9 +27,9 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import artifacts
-from flows.artifacts import Shown, explain, merged, percent, show_align, show_result, words
-from flows.markdown import align_page, artifact_key, block, metric_row, plain, result_page, title
+from flows.pages import artifacts
+from flows.pages.artifacts import Shown, explain, merged, percent, show_align, show_result, words
+from flows.pages.markdown import align_page, artifact_key, block, metric_row, plain, result_page, title
 from orca.train import TrainingError
 from orca.types import InputError
 

@@ -13,10 +13,10 @@ from typer.main import get_command
 
 import orca
 from flows.cli import app
-from orca.cells import cells
 from orca.config import check_config, configs_folder
-from orca.grid import check_grid
 from orca.methods import METHODS
+from orca.sweeps.cells import cells
+from orca.sweeps.grid import check_grid
 from orca.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -33,7 +33,7 @@ LEVELS = (
     ),
     ("model", "methods", "train", "probe", "align"),
     ("evaluate", "pretrained", "predict", "report"),
-    ("config", "plan", "keys", "runs", "run", "labelled", "grid", "cells", "sharing"),
+    ("config", "plan", "keys", "runs", "run", "labelled", "sweeps"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = len(LEVELS)  # orca/__init__.py gathers the public names, so nothing inside orca imports from it

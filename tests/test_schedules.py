@@ -29,8 +29,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner, Result
 
 import orca
-from flows import connect, schedules, ui
 from flows.cli import app
+from flows.schedules import deployments
+from flows.servers import connect, ui
 from tests.served import COMMAND, free_port
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -229,7 +230,7 @@ def test_a_schedule_is_a_deployment_with_all_that_a_run_needs(place: Place, clie
     assert made.parameters["config"]["finetune"]["epochs"] == 3
     assert Path(made.parameters["store"]).is_absolute()
     assert made.work_pool_name == "orca"
-    assert made.job_variables == {"working_dir": str(Path.cwd()), "env": schedules.environment()}
+    assert made.job_variables == {"working_dir": str(Path.cwd()), "env": deployments.environment()}
     done(call("schedules", "remove", made.name))
 
 
@@ -240,7 +241,7 @@ def test_what_decides_what_a_run_finds_goes_with_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_HOME", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", "", "/elsewhere"]))
     here = str(Path.cwd())
-    assert schedules.environment() == {"ORCA_DATA": f"{here}/data", "PYTHONPATH": f"{here}{os.pathsep}/elsewhere"}
+    assert deployments.environment() == {"ORCA_DATA": f"{here}/data", "PYTHONPATH": f"{here}{os.pathsep}/elsewhere"}
 
 
 def test_the_same_name_is_the_same_schedule_and_changes_it(place: Place, client: SyncPrefectClient) -> None:

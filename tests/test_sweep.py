@@ -24,14 +24,14 @@ from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.processes import JobKilled, Processes
-from flows.runners import check_runner
-from flows.sweep_table import SweepTable, read_sweep
-from flows.sweep_text import means, means_text
-from orca.cells import cells
-from orca.grid import check_grid, load_grid
-from orca.sharing import share
+from flows.sweeps.processes import JobKilled, Processes
+from flows.sweeps.runners import check_runner
+from flows.sweeps.table import SweepTable, read_sweep
+from flows.sweeps.text import means, means_text
 from orca.store import Store
+from orca.sweeps.cells import cells
+from orca.sweeps.grid import check_grid, load_grid
+from orca.sweeps.sharing import share
 from orca.types import InputError
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -237,7 +237,7 @@ def test_a_child_that_is_killed_has_a_successor_and_close_ends_all() -> None:
 
 def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
     code = (
-        "import os, signal, threading, time\nfrom flows.processes import Processes\nchildren = Processes({})\n"
+        "import os, signal, threading, time\nfrom flows.sweeps.processes import Processes\nchildren = Processes({})\n"
         "print(children.call(os.getpid), flush=True)\n"
         "threading.Thread(target=children.call, args=(time.sleep, 600), daemon=True).start()\n"
         "time.sleep(600)"

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from flows import server, terminal
+from flows import terminal
+from flows.servers import temporary
 from flows.terminal import ProgressLine, duration, exit_codes, number, origin, print_json, progress_text, summary, table
 from orca.train import TrainingError
 from orca.types import InputError
@@ -165,15 +166,15 @@ def test_warnings_are_told_once_and_prefects_own_account_of_a_failure_is_not(cap
 def test_a_temporary_server_that_does_not_come_up_says_what_it_wrote(tmp_path, monkeypatch) -> None:
     script = tmp_path / "server.py"
     script.write_text("import sys; sys.exit('the database is gone')")
-    monkeypatch.setattr(server, "__file__", str(script))
-    made = server.TemporaryServer()
+    monkeypatch.setattr(temporary, "__file__", str(script))
+    made = temporary.TemporaryServer()
     with pytest.raises(RuntimeError, match="does not answer.*the database is gone"):
         made.wait()
     made.stop()
 
 
 def test_a_temporary_server_does_not_outlive_a_command_that_is_killed() -> None:
-    code = "import os; from flows.server import TemporaryServer as T; s = T(); print(s._port); os._exit(9)"
+    code = "import os; from flows.servers.temporary import TemporaryServer as T; s = T(); print(s._port); os._exit(9)"
     done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, check=False, timeout=60)
     ending = time.monotonic() + 60
     while time.monotonic() < ending:

@@ -7,7 +7,7 @@ import datetime
 import pytest
 from prefect.client.schemas.schedules import CronSchedule, RRuleSchedule
 
-from flows import timing
+from flows.schedules import timing
 from orca.types import InputError
 
 BERLIN = "Europe/Berlin"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import heartbeat, ui
+from flows.servers import heartbeat, ui
 from tests.served import Server, free_port, started
 from tests.test_run import settings
 from tests.tiny import save_tiny_body

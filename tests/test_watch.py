@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import watch
+from flows.schedules import watch
 from orca.types import InputError
 
 

@@ -177,7 +177,7 @@ def load_grid(path: Path) -> Grid:
 
 
 def check_grid(raw: Mapping[str, Any], *, origin: str = "the grid") -> Grid:
-    """Checks the keys and values of a grid by themselves; its runs are checked by ``orca.cells``.
+    """Checks the keys and values of a grid by themselves; its runs are checked by ``orca.sweeps.cells``.
 
     Raises:
         InputError: lists all faults, each with its path.

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.terminal import exit_codes, number, print_json, start_of_line
+from flows.commands.options import (
+    ConfigArgument,
+    JsonOption,
+    OnlineOption,
+    SettingsOption,
+    StoreOption,
+    open_store,
+    prepare_prefect,
+)
+from flows.servers.connect import prepare_environment
+from flows.terminal import exit_codes, number, print_json, tell
 
 if TYPE_CHECKING:
-    from flows.sweep_table import SweepTable
-    from orca.grid import Grid
+    from flows.sweeps.table import SweepTable
+    from orca.sweeps.grid import Grid
 
 STOP = "stopped; the same command does what is missing"
 Runner = Annotated[str, typer.Option(metavar="NAME", help="local, dask or ray.")]
@@ -22,20 +31,13 @@ Address = Annotated[str | None, typer.Option(metavar="URL", help="Of a running D
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep. [that of the file]")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do nothing.")]
 Status = Annotated[bool, typer.Option("--status", help="Show how far it is, and do nothing.")]
-Online = Annotated[bool, typer.Option("--online", help="Allow the hub for weights that are not here.")]
-Place = Annotated[
-    Path | None, typer.Option("--store", metavar="FOLDER", help="Where stages and runs are [ORCA_STORE, or ./runs].")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="For every run; repeatable.")
-]
 
 
 def sweep(  # noqa: PLR0913 - each argument is an option of the command
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="A YAML file; docs/sweeps.md says what it holds.")],
     runner: Runner = "local", workers: Workers = None, address: Address = None, name: Name = None,
-    dry_run: DryRun = False, status: Status = False, online: Online = False, store: Place = None, as_json: Json = False,
+    dry_run: DryRun = False, status: Status = False, online: OnlineOption = False, store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run a grid: tasks x bodies x aligns x methods x seeds x settings.
 
@@ -43,14 +45,14 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
     (finetune.lr: [1e-4, 3e-4]), exclude. Stages that runs share run once; a run that fails does not stop the others;
     the same command again does what is missing.
     """
-    from flows.sweep_text import means_text, runs_text
+    from flows.sweeps.text import means_text, runs_text
 
     called = name or grid.stem
     with exit_codes(STOP):
         if status:
             _show_status(called, store, as_json=as_json)
             return
-        from orca.grid import load_grid
+        from orca.sweeps.grid import load_grid
 
         document = _launch(
             lambda: load_grid(grid), called, runner=runner, workers=workers, address=address, online=online,
@@ -60,25 +62,23 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
 
 
 def compare(  # noqa: PLR0913 - each argument is an option of the command
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="The name of a configuration that comes with Orca, or a YAML file.")
-    ],
+    config: ConfigArgument,
     methods: Annotated[str | None, typer.Option(metavar="A,B", help="From orca methods. [the configuration's]")] = None,
     aligns: Annotated[
         str | None, typer.Option(metavar="A,B", help="Such as otdd,none. [the configuration's]")
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Or a range, 0..4. [the configuration's]")] = None,
-    settings: Settings = None, workers: Workers = None, online: Online = False, store: Place = None,
-    as_json: Json = False,
+    settings: SettingsOption = None, workers: Workers = None, online: OnlineOption = False, store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Compare methods and alignments on one configuration, over seeds."""
-    from flows.sweep_text import means_text
+    from flows.sweeps.text import means_text
 
     with exit_codes(STOP):
 
         def grid() -> Grid:
             from orca.config import parse_override
-            from orca.grid import check_grid
+            from orca.sweeps.grid import check_grid
 
             given = {"methods": _names(methods), "aligns": _names(aligns), "seeds": _seeds(seeds)}
             fixed = {key: [value] for key, value in map(parse_override, settings or ())}
@@ -102,29 +102,26 @@ def _launch(  # noqa: PLR0913 - options of the commands
     online: bool = False, store: Path | None = None, dry_run: bool = False,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Plans the runs, says what there is to do, does it, and gives the table; None of a dry run."""
-    from flows.connect import prepare_environment
-    from flows.run_commands import open_store, prepare_prefect
-
     prepare_environment()  # before Prefect is imported
-    from flows.runners import check_runner
+    from flows.sweeps.runners import check_runner
 
     check_runner(runner, address)
     server = None if dry_run else prepare_prefect()  # comes up while the core is imported and the runs are planned
-    from flows.sweep_table import SweepTable
-    from orca.cells import cells
+    from flows.sweeps.table import SweepTable
     from orca.runtime import digest
-    from orca.sharing import share
+    from orca.sweeps.cells import cells
+    from orca.sweeps.sharing import share
 
     grid, place = read(), open_store(store)
     sharing = share(cells(grid), place, online=online)
-    print(f"{start_of_line()}{sharing.summary()}", file=sys.stderr)
+    tell(sharing.summary())
     if dry_run:
         return None
     place.make()
     kind = "compare" if name is None else "sweep"
     called = name or f"compare-{sharing.members[0].cell.place['task']}-{digest(grid)[:8]}"
     table = SweepTable(place, called, sharing, kind=kind, watcher=_tell)
-    from flows.sweep import launch
+    from flows.sweeps.flow import launch
 
     launch(table, grid, online=online, runner=runner, workers=workers, address=address, server=server)
     return table.document()
@@ -134,13 +131,12 @@ def _tell(table: SweepTable, row: dict[str, Any]) -> None:
     """One line on standard error for a run that has ended."""
     ended = len(table.rows) - table.count("waiting")
     said = row["reason"].partition("\n")[0] if row["state"] == "failed" else f"{row['metric']} {number(row['test'])}"
-    print(f"{start_of_line()}[{ended}/{len(table.rows)}] {row['run']}: {said}", file=sys.stderr)
+    tell(f"[{ended}/{len(table.rows)}] {row['run']}: {said}")
 
 
 def _show_status(name: str, store: Path | None, *, as_json: bool) -> None:
-    from flows.run_commands import open_store
-    from flows.sweep_table import read_sweep
-    from flows.sweep_text import runs_text
+    from flows.sweeps.table import read_sweep
+    from flows.sweeps.text import runs_text
 
     document = read_sweep(open_store(store), name)
     if as_json:
@@ -160,7 +156,7 @@ def _print(document: dict[str, Any] | None, parts: Sequence[Any], *, as_json: bo
     if document is None:
         return
     if as_json:
-        from flows.sweep_text import means
+        from flows.sweeps.text import means
 
         print_json({**document, "means": means(document["runs"])})
     else:

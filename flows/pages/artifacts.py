@@ -26,7 +26,7 @@ from prefect.context import SettingsContext, get_settings_context
 from prefect.runtime import flow_run, task_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, Settings, temporary_settings
 
-from flows.markdown import align_page, artifact_key, metric_row, result_page, result_words, seed
+from flows.pages.markdown import align_page, artifact_key, metric_row, result_page, result_words, seed
 from flows.terminal import progress_words
 from orca.train import TrainingError
 from orca.types import InputError

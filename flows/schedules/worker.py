@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled
 from prefect.workers.process import ProcessWorker
 
-from flows.schedules import POOL, ensure_pool
+from flows.schedules.deployments import POOL, ensure_pool
 from flows.terminal import tell
 
 MISSED = 5  # seconds after which a time that has not been begun, while a newer one is due too, counts as missed

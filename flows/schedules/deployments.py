@@ -24,8 +24,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from flows import timing
-from flows.watch import forget, watch_flow
+from flows.schedules import timing
+from flows.schedules.watch import forget, watch_flow
 from orca.config import RunConfig
 from orca.types import InputError
 

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from flows.processes import Processes, cores, thread_settings
+from flows.sweeps.processes import Processes, cores, thread_settings
 
 if TYPE_CHECKING:  # a wrong option must be told before Prefect is imported
     from prefect.task_runners import TaskRunner

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.connect import connected
-from flows.run_commands import JsonOption, OnlineOption, StoreOption
+from flows.commands.options import ConfigArgument, JsonOption, OnlineOption, SeedOption, SettingsOption, StoreOption
+from flows.servers.connect import connected
 from flows.terminal import exit_codes, print_json, table, tell
 
 LOOK = "60"  # seconds between two looks at a folder of data
@@ -40,9 +40,7 @@ class Action(enum.StrEnum):
 
 
 def schedule(  # noqa: PLR0913 - each argument is an option of the command
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="The name of a configuration that comes with Orca, or a YAML file.")
-    ],
+    config: ConfigArgument,
     cron: Annotated[str | None, typer.Option(metavar="CRON", help='Such as "0 3 * * *".')] = None,
     every: Annotated[
         str | None, typer.Option(metavar="PERIOD", help="Seconds, or 5m, 2h, 1d. With --on-change, of looks. [60]")
@@ -55,10 +53,8 @@ def schedule(  # noqa: PLR0913 - each argument is an option of the command
         str | None, typer.Option(metavar="ZONE", help="Such as Europe/Berlin. [this machine's]")
     ] = None,
     name: Annotated[str | None, NAME] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Such as finetune.lr=1e-4; repeatable.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Replaces the configuration's seed.")] = None,
+    settings: SettingsOption = None,
+    seed: SeedOption = None,
     store: StoreOption = None,
     online: OnlineOption = False,
     overlap: Annotated[
@@ -77,19 +73,19 @@ def schedule(  # noqa: PLR0913 - each argument is an option of the command
 
         checked = load_config(config, overrides=settings or (), seed=seed)
         plan(checked, online=online)  # bad input ends here, before anything is made
-        from flows import schedules, timing
+        from flows.schedules import deployments, timing
         from flows.stages import labels
 
         period = every or (LOOK if on_change else None)
         when = timing.schedule(cron=cron, every=period, at=at, timezone=timezone)
         place = Path(store or default_root()).absolute()
         folder = None if on_change is None else on_change.expanduser().absolute()
-        wanted = schedules.Wanted(
+        wanted = deployments.Wanted(
             name or "-".join(labels(checked)), checked, place, online, overlap.value, when, folder
         )
         Store(place).make()
-        changed = schedules.make(client, wanted)
-        made = schedules.entry(client, wanted.name)
+        changed = deployments.make(client, wanted)
+        made = deployments.entry(client, wanted.name)
     if as_json:
         print_json({**made, "changed": changed})
         return
@@ -108,18 +104,16 @@ def schedules(
 ) -> None:
     """List, pause, resume or remove schedules."""
     with exit_codes(), connected() as client:
-        from flows import schedules as kept
+        from flows.schedules import deployments
         from orca.types import InputError
 
         if (name is None) != (action is Action.LIST):
             raise InputError(f"orca schedules {action.value} {'takes no name' if name else 'needs the name of one'}")
         entries = []
         if action is Action.LIST:
-            entries = kept.listing(client)
+            entries = deployments.listing(client)
         else:
-            {Action.PAUSE: kept.pause, Action.RESUME: kept.resume, Action.REMOVE: kept.remove}[action](
-                client, str(name)
-            )
+            getattr(deployments, action.value)(client, str(name))
     if action is not Action.LIST:
         done = {Action.PAUSE: "paused", Action.RESUME: "resumed", Action.REMOVE: "removed"}[action]
         print_json({"name": name, "done": done}) if as_json else typer.echo(f"{done} {name}")
@@ -142,7 +136,7 @@ def serve(
     with exit_codes():
         os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", str(POLL))
         with connected():  # a server that answers
-            from flows import worker
+            from flows.schedules import worker
 
             worker.serve(limit)
     tell("stopped")

@@ -17,7 +17,7 @@ from orca.store import Store
 from orca.types import InputError
 
 if TYPE_CHECKING:  # it brings torch with it, and the table of an old sweep must come at once
-    from orca.sharing import Member, Sharing
+    from orca.sweeps.sharing import Member, Sharing
 
 PAUSE = 1  # seconds between two writings while stages end; the end of a run is written at once
 Row = dict[str, Any]
@@ -140,9 +140,23 @@ def _ended(record: Mapping[str, Any]) -> Row:
     return {"state": "completed", **kept, "validation": record["validation"]["value"], "path": record["path"]}
 
 
-# The table of a sweep that a command has planned. No parameter of the flow, which are JSON, and no variable of its
-# module, which travel to the workers of a cluster.
-PLANNED: ContextVar[SweepTable | None] = ContextVar("planned", default=None)
+# No parameter of the flow, which are JSON, and no variable of its module, which travel to the workers of a cluster.
+_planned: ContextVar[SweepTable | None] = ContextVar("planned", default=None)
+
+
+@contextmanager
+def planning(table: SweepTable) -> Iterator[None]:
+    """Within the block the flow of a sweep fills this table, which a command has planned."""
+    token = _planned.set(table)
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
+
+def planned() -> SweepTable | None:
+    """The table that is to be filled; None where a flow plans for itself."""
+    return _planned.get()
 
 
 def read_sweep(store: Store, name: str) -> dict[str, Any]:

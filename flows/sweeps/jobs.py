@@ -12,8 +12,8 @@ from orca import run
 from orca.config import RunConfig
 from orca.keys import documents
 from orca.plan import STAGES, Plan, plan
-from orca.sharing import TAKES
 from orca.store import StageRef, Store
+from orca.sweeps.sharing import TAKES
 
 
 def do_stage(config: dict[str, Any], stage: str, store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001 - a parameter of a task

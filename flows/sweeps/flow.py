@@ -20,15 +20,15 @@ from prefect.settings import temporary_settings
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner
 
-from flows import jobs, sweep_table
 from flows.adapt import _settings
-from flows.runners import Kind, call, started
-from flows.server import TemporaryServer
-from flows.sweep_table import SweepTable
-from orca.cells import cells
-from orca.grid import Grid
-from orca.sharing import label, share
+from flows.servers.temporary import TemporaryServer
+from flows.sweeps import jobs
+from flows.sweeps.runners import Kind, call, started
+from flows.sweeps.table import SweepTable, planned, planning
 from orca.store import Store, default_root
+from orca.sweeps.cells import cells
+from orca.sweeps.grid import Grid
+from orca.sweeps.sharing import label, share
 from orca.train import TrainingError
 from orca.types import InputError
 
@@ -73,7 +73,7 @@ def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a cu
         address: of a running cluster; one of this machine is started for the sweep if None.
     """
     place = Store(Path(store) if store else default_root()).make()
-    table = sweep_table.PLANNED.get() or SweepTable(place, name, share(cells(grid), place, online=online))
+    table = planned() or SweepTable(place, name, share(cells(grid), place, online=online))
     with table.open(flow_run.id), started(runner, workers, address) as pool:
         _work(table, pool, {"store": str(place.root.absolute()), "online": online})
     told = f"{table.count('completed')} of {len(table.rows)} runs completed"
@@ -147,12 +147,8 @@ def launch(
     Raises:
         InputError: the sweep is at work elsewhere, or the Prefect server cannot be reached.
     """
-    token = sweep_table.PLANNED.set(table)
     used = compare_flow if table.kind == "compare" else sweep_flow
-    try:
-        with temporary_settings(_settings(server)):
-            state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
-    finally:
-        sweep_table.PLANNED.reset(token)
+    with planning(table), temporary_settings(_settings(server)):
+        state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
     if not table.ended:  # by a fault of the flow itself
         state.result()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.options import JsonOption, OnlineOption
 from flows.terminal import CLEAR, exit_codes, number, print_json, table
 
 FEW = 12  # labels up to which their distances are printed
@@ -33,8 +34,6 @@ Debias = Annotated[bool, typer.Option("--debias/--no-debias", help="Subtract the
 Weight = Annotated[float, typer.Option(metavar="WEIGHT", help="Weight of the distances of features, or of labels.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the fresh embedder, the samples, the corpus of ner.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
-Online = Annotated[bool, typer.Option("--online", help="Allow the hub for weights that are not here.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="Write a report: a file .html, or a folder for figures and data too."),
@@ -45,8 +44,8 @@ def otdd(  # noqa: PLR0913 - each argument is an option of the command
     first: First, others: Others, body: Body = None, features: Features = "embedder", raw: Raw = False,
     samples: Samples = 1000, method: Method = "sinkhorn", label_distance: LabelDistance = "gaussian",
     reg: Reg = 0.05, reg_unit: RegUnit = "source", p: Power = 2, debias: Debias = True, lambda_x: Weight = 1.0,
-    lambda_y: Weight = 1.0, seed: Seed = 0, device: Device = "auto", online: Online = False, as_json: Json = False,
-    output: Output = None,
+    lambda_y: Weight = 1.0, seed: Seed = 0, device: Device = "auto", online: OnlineOption = False,
+    as_json: JsonOption = False, output: Output = None,
 ) -> None:  # fmt: skip
     """Show how far labelled sets are: the optimal transport dataset distance.
 

@@ -12,45 +12,28 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.connect import prepare_environment
+from flows.commands.options import (
+    ConfigArgument,
+    JsonOption,
+    OnlineOption,
+    RunArgument,
+    SeedOption,
+    SettingsOption,
+    StoreOption,
+    open_store,
+    prepare_prefect,
+)
+from flows.servers.connect import prepare_environment
 from flows.terminal import exit_codes
 
 PATIENCE = 30  # seconds that a cancelled run has to end
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the beginning of it; see orca runs.")]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="FOLDER", help="Where stages and runs are [ORCA_STORE, or ./runs].")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-OnlineOption = Annotated[bool, typer.Option("--online", help="Allow the hub for weights that are not here.")]
 STOPPED = "stopped; orca resume, or the same command, goes on from the last checkpoint"
 
 
-def open_store(path: Path | None) -> Any:
-    """The store of a command."""
-    from orca.store import Store, default_root
-
-    return Store(path or default_root())
-
-
-def prepare_prefect() -> Any:
-    """Settings of Prefect in the environment, and the temporary server, where they name none.
-
-    Must come before Prefect is imported.
-    """
-    from flows.server import TemporaryServer
-
-    prepare_environment()
-    return None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
-
-
 def run(  # noqa: PLR0913 - each argument is an option of the command
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="The name of a configuration that comes with Orca, or a YAML file.")
-    ],
-    settings: Annotated[
-        list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Such as finetune.lr=1e-4; repeatable.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Replaces the configuration's seed.")] = None,
+    config: ConfigArgument,
+    settings: SettingsOption = None,
+    seed: SeedOption = None,
     fresh: Annotated[
         list[str] | None,
         typer.Option(metavar="STAGE", help="Do again, with all that follow: embed, align, finetune or evaluate."),

@@ -22,7 +22,7 @@ from typing import Annotated
 
 import typer
 
-from flows.heartbeat import HEARTBEAT, make_crash_automation
+from flows.servers.heartbeat import HEARTBEAT, make_crash_automation
 from flows.terminal import exit_codes
 from orca.runtime import write_json
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from flows.ui import client_settings
+from flows.servers.ui import client_settings
 
 
 def prepare_environment() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca.cells import Cell
 from orca.config import RunConfig
 from orca.keys import documents, run_name
 from orca.plan import STAGES, plan
 from orca.store import Store
+from orca.sweeps.cells import Cell
 from orca.types import InputError
 
 # What each stage takes from those before it, and what must be there beside. Source features are for aligned runs alone.

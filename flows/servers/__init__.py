@@ -1,0 +1,1 @@
+"""Which Prefect server there is, and those that Orca starts."""

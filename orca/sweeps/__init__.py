@@ -1,0 +1,1 @@
+"""Grids of runs: reading them, the runs they stand for, and the work that those share."""
