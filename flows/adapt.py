@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow, tags
 from prefect.client.orchestration import get_client
 from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_ENABLED,
     get_current_settings,
@@ -27,6 +31,11 @@ from orca.run import Progress, RunResult, silent
 from orca.runs import mark_flow_run, track
 from orca.store import StageRef, Store, default_root
 from orca.types import InputError
+
+RETRIES = 3  # of a request to a server that is away: 14 seconds, in which one that is started anew is back
+log = logging.getLogger(__name__)
+# What flows of this process have returned, for a server that is away when they end.
+_made: ContextVar[list[RunResult | StageRef] | None] = ContextVar("made", default=None)
 
 
 def _flow_run_name() -> str:
@@ -67,9 +76,15 @@ def adapt_flow(
     try:
         with track(made, place, flow_run=flow_run.id), stoppable(watched=recorded.get()):
             stages = _stages(made, place, list(TASKS))
-            return run_stage(report_task, made, place, stages, flow_run.id)
+            return _kept(run_stage(report_task, made, place, stages, flow_run.id))
     except KeyboardInterrupt:
         return Cancelled(message=STOPPED)  # pyright: ignore[reportReturnType]
+
+
+def _kept(result: Any) -> Any:
+    if (made := _made.get()) is not None:
+        made.append(result)
+    return result
 
 
 def _stages(made: Plan, place: Store, names: list[str]) -> list[StageRef]:
@@ -93,7 +108,7 @@ def _flow_to(last: str) -> Any:
         made, place = plan(config, online=online, fresh=fresh), _store(store).make()
         try:
             with stoppable(watched=recorded.get()):
-                return _stages(made, place, names)[-1]
+                return _kept(_stages(made, place, names)[-1])
         except KeyboardInterrupt:
             return Cancelled(message=STOPPED)  # pyright: ignore[reportReturnType]
 
@@ -121,12 +136,12 @@ def _check_answers(server: str) -> None:
         )
 
 
-def _settings(temporary: TemporaryServer | None) -> dict[Any, Any]:
-    """Settings of Prefect for a flow: none beside those of a server that the user has configured."""
+def server_settings(temporary: TemporaryServer | None) -> dict[Any, Any]:
+    """Settings of Prefect for a flow, on a server that the user has configured or on a temporary one."""
     configured = get_current_settings().api.url
     if configured:
         _check_answers(configured)
-        return {}
+        return {PREFECT_CLIENT_MAX_RETRIES: min(RETRIES, PREFECT_CLIENT_MAX_RETRIES.value())}
     # A server that ends with the command has no use for a heartbeat, for which the end of a flow waits up to a second,
     # nor for logs, which may still be on their way when it stops.
     settings: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
@@ -158,13 +173,20 @@ def launch(
         TrainingError: the loss became infinite or NaN.
         KeyboardInterrupt: it was stopped, from here or by a cancellation at the server.
     """
-    tokens = watcher.set(watched_by), recorded.set(server is None)
+    made: list[RunResult | StageRef] = []
+    tokens = watcher.set(watched_by), recorded.set(server is None), _made.set(made)
     chosen = adapt_flow if until is None else FLOWS[until]
     try:
-        with temporary_settings(_settings(server)), tags(*labels(config), *more):
+        with temporary_settings(server_settings(server)), tags(*labels(config), *more):
             return chosen(config, None if store is None else str(store), online, fresh)
     except CancelledRun:
         raise KeyboardInterrupt from None
+    except httpx.TransportError as fault:
+        if not made:
+            raise
+        log.warning("the Prefect server went away (%s); it will count this run as crashed, but it is done", fault)
+        return made[0]
     finally:
         watcher.reset(tokens[0])
         recorded.reset(tokens[1])
+        _made.reset(tokens[2])

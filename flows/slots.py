@@ -7,25 +7,24 @@ of the machine as well, which guards runs of other servers, sweeps and notebooks
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import socket
 from collections.abc import Iterator
 
 import httpx
-from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from orca.plan import Plan
 from orca.run import HUNGRY
 
+log = logging.getLogger(__name__)  # of the command; the run's own goes to the server
 LEASE = 60  # seconds after which the server frees the slot of a holder that is gone
-RETRIES = 2  # of a request; a server that is started anew answers within their 6 seconds, or the slot is done without
 BASE_GIB = 1.0  # of a process that has imported torch and holds small data
 COPIES = 4  # weights, gradients and two moments of AdamW
 
@@ -64,12 +63,11 @@ def slot(made: Plan, stage: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _indulgent(message: str) -> Iterator[None]:
-    """Within the block a server that does not answer is soon given up, and warned of."""
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
-        try:
-            yield
-        except (httpx.TransportError, ConcurrencySlotAcquisitionError) as fault:
-            get_run_logger().warning("%s (%s: %s)", message, type(fault).__name__, fault)
+    """Within the block a server that does not answer is warned of, and no fault."""
+    try:
+        yield
+    except (httpx.TransportError, ConcurrencySlotAcquisitionError) as fault:
+        log.warning("%s (%s: %s)", message, type(fault).__name__, fault)
 
 
 def _make_limit(name: str, slots: int) -> None:

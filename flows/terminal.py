@@ -16,8 +16,8 @@ from typing import Any
 CLEAR = "\r\033[K"  # empties the line that the cursor is on
 STOPPED = 130  # the exit code of a command that Ctrl-C ended
 # Faults of stages come to the command as exceptions, and Prefect's own account of them would be a second one; its
-# workers tell at the end that they are not yet done.
-UNHEARD = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker")
+# workers tell at the end that they are not yet done, or again and again that the server is away.
+UNHEARD = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker", "prefect.events")
 
 
 @contextlib.contextmanager

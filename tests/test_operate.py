@@ -136,6 +136,23 @@ def test_a_run_goes_through_a_restart_of_the_server(tmp_path: Path, body: Path):
         assert bench.flow_run()["state"]["name"] == "Cancelled"
 
 
+def test_a_run_ends_well_though_the_server_went_away(tmp_path: Path, body: Path):
+    home = tmp_path / "home"
+    home.mkdir()
+    with started(home) as server:
+        server.environment["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # two seconds each; 14 where nothing is set
+        bench = Bench(server, tmp_path, body, finetune={"epochs": 40, "patience": 40})
+        process = bench.begin("--json")
+    made, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert json.loads(made)["run"] == bench.record["run"]
+    assert bench.record["state"] == "completed"
+    assert "the server is away; it frees the slot of finetune by itself" in said
+    assert "the server is away; evaluate goes on without its slot" in said
+    assert "it will count this run as crashed, but it is done\n" in said
+    assert "EventsWorker" not in said
+
+
 def test_runs_that_need_more_than_there_is_take_turns(server: Server, tmp_path: Path, body: Path):
     first, second = (Bench(server, tmp_path / name, body, finetune=LONG) for name in made_folders(tmp_path))
     process = first.begin()

@@ -17,6 +17,7 @@ def prepare_environment() -> None:
     """
     private = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     shown = {"PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", "PREFECT_LOGGING_EXTRA_LOGGERS": "orca"}
+    shown["PREFECT_LOGGING_INTERNAL_LEVEL"] = "CRITICAL"  # else each event that a lost server misses, in full
     for name, value in {**private, **shown, **client_settings(os.environ)}.items():
         os.environ.setdefault(name, value)
 

@@ -20,7 +20,7 @@ from prefect.settings import temporary_settings
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner
 
-from flows.adapt import _settings
+from flows.adapt import server_settings
 from flows.servers.temporary import TemporaryServer
 from flows.sweeps import jobs
 from flows.sweeps.runners import Kind, call, started
@@ -148,7 +148,7 @@ def launch(
         InputError: the sweep is at work elsewhere, or the Prefect server cannot be reached.
     """
     used = compare_flow if table.kind == "compare" else sweep_flow
-    with planning(table), temporary_settings(_settings(server)):
+    with planning(table), temporary_settings(server_settings(server)):
         state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
     if not table.ended:  # by a fault of the flow itself
         state.result()
