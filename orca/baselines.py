@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 
 from orca.metrics import Metric
+from orca.tasks.spec import Predictor
 from orca.types import Examples, Layout, Splits
 
 log = logging.getLogger(__name__)
@@ -58,13 +59,16 @@ class _Fit:
         return chosen
 
 
-def fit_baselines(splits: Splits, metric: Metric, *, seed: int) -> dict[str, dict[str, float]]:
+def fit_baselines(
+    splits: Splits, metric: Metric, *, seed: int, predictors: Mapping[str, Predictor] | None = None
+) -> dict[str, dict[str, float]]:
     """Values of the metric for every baseline that the task allows, on the test set and on each shift set.
 
     Args:
         splits: fitted on train, chosen on val, scored on test and shift.
         metric: what is reported, and what k and the penalties are chosen by.
         seed: of the choice of rows and of the randomised principal components.
+        predictors: further ones of this task by name.
 
     Returns:
         {baseline: {"test": value, shift name: value}} for "majority" (classes, labels) or "mean" (scalars, fields),
@@ -81,13 +85,15 @@ def fit_baselines(splits: Splits, metric: Metric, *, seed: int) -> dict[str, dic
     fit = _Fit(scale(raw), np.asarray(train.y[rows]), x_val, np.asarray(val.y[val_rows]), layout, metric)
     scorers = {name: scorer for make in (_constant, _linear, _nearest) for name, scorer in make(fit).items()}
     sets = {"test": splits.test, **splits.shift}
-    out: dict[str, dict[str, float]] = {name: {} for name in scorers}
+    own = {name: predictor(train) for name, predictor in (predictors or {}).items()}
+    out: dict[str, dict[str, float]] = {name: {} for name in (*scorers, *own)}
     for name, examples in sets.items():
         if examples.y.shape[1:] != train.y.shape[1:]:
             continue
         features = _features(examples, layout, np.arange(len(examples)), scale)
-        for baseline, scorer in scorers.items():
-            value = metric.fn(_in_chunks(scorer, features), examples.y)
+        scores = {name: _in_chunks(scorer, features) for name, scorer in scorers.items()}
+        for baseline, found in (scores | {name: answer(examples) for name, answer in own.items()}).items():
+            value = metric.fn(found, examples.y)
             if np.isfinite(value):
                 out[baseline][name] = value
     return {name: values for name, values in out.items() if values}

@@ -136,7 +136,8 @@ def baselines(made: Plan, store: Store, *, progress: Progress = silent) -> Stage
 
     def build(out: Path) -> None:
         progress({"stage": "baselines"})
-        write_json(out / "baselines.json", fit_baselines(made.data(), made.metric(), seed=0))
+        found = fit_baselines(made.data(), made.metric(), seed=0, predictors=made.task.predictors)
+        write_json(out / "baselines.json", found)
 
     return _stage(made, store, "baselines", build)
 

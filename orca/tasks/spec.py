@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from orca.tasks.encodings import Encoding
-from orca.types import InputKind, Provenance, Splits, TargetKind
+from orca.types import Examples, InputKind, Provenance, Splits, TargetKind
+
+if TYPE_CHECKING:
+    from orca.tasks.published import Published
+
+# Fitted on the training set, it answers examples with scores as the task's metric takes them.
+Predictor = Callable[[Examples], Callable[[Examples], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,8 @@ class TaskSpec:
         load: reads or generates the data and returns checked splits; raises InputError where it cannot.
         fingerprint: sha256 that changes whenever ``load`` would return something else.
         missing: None where the data is here, else a sentence on how to get it.
+        predictors: baselines of this task alone by name, such as a closed form; fitted on train.
+        published: files of a benchmark that it reads, or generates where there are none; None for other tasks.
     """
 
     name: str
@@ -36,3 +47,5 @@ class TaskSpec:
     load: Callable[[], Splits]
     fingerprint: Callable[[], str]
     missing: Callable[[], str | None] = lambda: None
+    predictors: Mapping[str, Predictor] = field(default_factory=dict)
+    published: Published | None = None
