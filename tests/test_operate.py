@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.servers import heartbeat
 from orca.runs import list_runs
 from orca.store import Store
 from tests.postgres import postgres, programs
@@ -109,6 +111,21 @@ def test_a_killed_run_is_told_as_crashed_at_once_and_goes_on(server: Server, tmp
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["run"] == bench.record["run"]
     assert bench.record["state"] == "completed"
+
+
+def test_the_server_calls_a_killed_run_crashed(tmp_path: Path, body: Path):
+    home = tmp_path / "home"
+    home.mkdir()
+    with started(home) as server:
+        hasty = heartbeat.crash_automation(heartbeat.HEARTBEAT + 10)  # 90 s, else
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.port}/api"}):
+            hasty.create()
+        bench = Bench(server, tmp_path, body, finetune=LONG)
+        process = bench.begin()
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        wait_for(lambda: bench.flow_run()["state"]["name"] == "Crashed", "the end of a run that gave no sign of life")
+        assert bench.flow_run()["state"]["message"] == f"no sign of life for {heartbeat.HEARTBEAT + 10} s"
 
 
 def test_without_a_server_that_knows_it_a_run_is_cancelled_by_a_signal(tmp_path: Path, body: Path, server: Server):

@@ -5,6 +5,7 @@ The tests run in this order: those before the worker starts leave times behind t
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -23,15 +24,20 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import filters
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
 from typer.testing import CliRunner, Result
 
 import orca
 from flows.cli import app
 from flows.schedules import deployments
 from flows.servers import connect, ui
+from flows.slots import needs
+from orca.config import load_config
+from orca.plan import plan
 from tests.served import COMMAND, free_port
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -352,6 +358,29 @@ def test_an_overlapping_run_waits_or_is_skipped(place: Place, client: SyncPrefec
     assert first.end_time is not None
     assert second.start_time is not None
     assert second.start_time >= first.end_time
+
+
+def test_runs_of_two_deployments_take_turns_on_one_slot(place: Place, client: SyncPrefectClient, worker: None) -> None:
+    """Each takes all there is; the limit of the machine's memory is lowered to what one needs."""
+    stores = {name: place.folder / name for name in ("left", "right")}
+    long = ["-s", "finetune.epochs=100000", "-s", "finetune.patience=100000"]
+    runs = {}
+    name, slots, _ = needs(plan(load_config(place.config)))
+    with contextlib.suppress(ObjectAlreadyExists):
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
+    before = client.read_global_concurrency_limit_by_name(name).limit
+    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=slots))
+    for each, store in stores.items():
+        made = scheduled(place, each, "--every", "2h", "--store", str(store), *long)
+        runs[each] = client.create_flow_run_from_deployment(made["deployment"]).id
+        place.until(lambda store=store: any(store.glob("stages/embed/*")), f"{each} has done what needs no slot")
+    place.until(lambda: any(stores["left"].glob(".work/finetune-*/checkpoint/*")), "the first is at work")
+    assert not any(stores["right"].glob(".work/align-*"))
+    client.set_flow_run_state(runs["left"], Cancelling())
+    place.until(lambda: any(stores["right"].glob(".work/finetune-*/checkpoint/*")), "the second has got the slot")
+    client.set_flow_run_state(runs["right"], Cancelling())
+    place.until(lambda: all(ended(client.read_flow_run(run)) for run in runs.values()), "both have ended")
+    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=before))
 
 
 def test_data_that_changes_starts_a_run(place: Place, client: SyncPrefectClient, worker: None) -> None:

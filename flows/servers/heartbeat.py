@@ -12,8 +12,8 @@ SILENCE = 3 * HEARTBEAT  # seconds without one after which a run counts as crash
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
-def crash_automation() -> Any:
-    """The automation that calls runs crashed which have not shown a sign of life for ``SILENCE``."""
+def crash_automation(silence: int = SILENCE) -> Any:
+    """The automation that calls runs crashed which have not shown a sign of life for so many seconds."""
     from datetime import timedelta
 
     from prefect.automations import Automation
@@ -25,14 +25,14 @@ def crash_automation() -> Any:
     trigger = EventTrigger(
         after={beat}, expect={beat, *(f"prefect.flow-run.{end}" for end in ENDS)},
         match={"prefect.resource.id": ["prefect.flow-run.*"]},  # pyright: ignore[reportArgumentType] - as in its docs
-        for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1, within=timedelta(seconds=SILENCE),
+        for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1, within=timedelta(seconds=silence),
     )  # fmt: skip
     mark: Any = ChangeFlowRunState.model_validate(
-        {"state": StateType.CRASHED, "message": f"no sign of life for {SILENCE} s"}
+        {"state": StateType.CRASHED, "message": f"no sign of life for {silence} s"}
     )
     return Automation(
         name="orca: crashed runs",
-        description=f"A run without a sign of life for {SILENCE} s has crashed.",
+        description=f"A run without a sign of life for {silence} s has crashed.",
         trigger=trigger,
         actions=[mark],
     )
