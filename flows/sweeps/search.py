@@ -57,6 +57,7 @@ def search(table: SearchTable, pool: TaskRunner[Any], common: dict[str, Any], *,
             turns.append(study)
             if (parameters := _parameters(table, study, trial)) is not None:
                 future = pool.submit(trial_task, {**parameters, **common})
+                table.begin_trial()
                 running += 1
                 future.add_done_callback(lambda _, known=(future, study, trial.number): ended.put(known))
         if running:

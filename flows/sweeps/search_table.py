@@ -51,6 +51,10 @@ class SearchTable(SweepTable):
         self.studies = [OpenStudy(study) for study in self._search.able]
         return self.studies
 
+    def begin_trial(self) -> None:
+        """Takes note of a trial that was given out, as its journal tells."""
+        self._write()
+
     def end_trial(self, study: OpenStudy, number: int) -> None:
         """Takes note of a trial that ended, as its journal tells."""
         self._watcher(self, self._trial_row(study, study.trials.one(number)))
