@@ -42,5 +42,5 @@ $(READY): pyproject.toml constraints.txt
 	  echo "Orca needs Python 3.11, 3.12 or 3.13; found no '$(PYTHON)'. Name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; $(SUITABLE) or sys.exit("Orca needs Python 3.11, 3.12 or 3.13; found %s (%s). Name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" % (sys.version.split()[0], sys.executable))'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[offline,test,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[offline,optuna,test,dev]'
 	@touch $@

@@ -19,6 +19,8 @@ from orca.types import InputError
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
+OPTUNA = {"search": "optuna", "samples": 2, "settings": {"finetune.lr": [1e-4, 1e-3]}}
+
 
 def places(**grid: Any) -> list[dict[str, Any]]:
     return [cell.place for cell in cells(check_grid({"tasks": ["digits"], **grid}))]
@@ -80,6 +82,13 @@ def test_a_random_search_draws_the_same_again_and_keeps_its_draws_when_it_grows(
     assert {epochs for _, epochs in many} == {2, 3, 4}
 
 
+def test_a_search_by_optuna_is_checked_at_the_ends_of_its_settings() -> None:
+    varied = {"finetune.lr": [1e-4, 1e-3, 1e-2], "finetune.epochs": {"low": 2, "high": 4}}
+    made = places(search="optuna", samples=9, settings=varied)
+    drawn = [(place["finetune.lr"], place["finetune.epochs"]) for place in made]
+    assert drawn == [(1e-4, 2), (1e-3, 2), (1e-2, 2), (1e-4, 4), (1e-2, 4)]
+
+
 def test_a_span_reaches_both_ends() -> None:
     whole = Span(low=1, high=3)
     assert [whole.draw(where) for where in (0.0, 0.34, 0.67, 1.0)] == [1, 2, 3, 3]
@@ -114,9 +123,17 @@ def test_faults_of_runs_have_the_paths_of_the_grid_and_come_once() -> None:
         ({"exclude": [{"sed": 1}]}, "exclude.0.sed: there is no such axis; there are: task, body"),
         ({"methods": ["full"], "exclude": [{"method": "head"}]}, "exclude.0.method: the grid has no 'head'; it has"),
         ({"exclude": [{"task": "digits"}]}, "the grid has no run: exclude leaves out every one"),
-        ({"settings": {"embed.tokens": {"low": 1, "high": 3}}}, "low and high need `search: random` with samples"),
+        (
+            {"settings": {"embed.tokens": {"low": 1, "high": 3}}},
+            "low and high need `search: random` or `optuna`",
+        ),
         ({"search": "random"}, "samples: a random search needs it"),
+        ({"search": "optuna", "samples": 2}, "settings: a search by Optuna needs it"),
         ({"seed": 3}, "the seeds of the runs are `seeds`"),
+        ({"prune": False}, "prune: this belongs to `search: optuna`"),
+        ({**OPTUNA, "settings": {"metric": ["error"]}}, "settings.metric: trials that are measured differently"),
+        ({**OPTUNA, "exclude": [{"finetune.lr": 1e-4}]}, "exclude.0.finetune.lr: Optuna draws it; leave values out of"),
+        ({**OPTUNA, "settings": {"finetune.epochs": {"low": -1, "high": 5}}}, "settings.finetune.epochs: input should"),
         ({"settings": {"finetune.method": ["full"]}}, "settings.finetune.method: this is the axis methods"),
         ({"tasks": ["digits", "digits"]}, "tasks: 'digits' comes twice"),
         ({"tasks": [3]}, "tasks: must be names of configurations"),

@@ -18,7 +18,7 @@ from flows.commands.options import (
     prepare_prefect,
 )
 from flows.servers.connect import prepare_environment
-from flows.terminal import exit_codes, number, print_json, tell
+from flows.terminal import exit_codes, print_json, tell
 
 if TYPE_CHECKING:
     from flows.sweeps.table import SweepTable
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 STOP = "stopped; the same command does what is missing"
 Runner = Annotated[str, typer.Option(metavar="NAME", help="local, dask or ray.")]
-Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Jobs at once. [as many as cores]")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Jobs, or trials of a search, at once. [as many as cores]")
+]
 Address = Annotated[str | None, typer.Option(metavar="URL", help="Of a running Dask or Ray cluster.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep. [that of the file]")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do nothing.")]
@@ -42,10 +44,10 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
     """Run a grid: tasks x bodies x aligns x methods x seeds x settings.
 
     GRID holds tasks (configurations) and what is to vary: bodies, aligns, methods, seeds (0..4), settings
-    (finetune.lr: [1e-4, 3e-4]), exclude. Stages that runs share run once; a run that fails does not stop the others;
-    the same command again does what is missing.
+    (finetune.lr: [1e-4, 3e-4]), exclude; `search: random` and `search: optuna` draw the settings. Stages that runs
+    share run once; a run that fails does not stop the others; the same command again does what is missing.
     """
-    from flows.sweeps.text import means_text, runs_text
+    from flows.sweeps.text import means_text, rows_text
 
     called = name or grid.stem
     with exit_codes(STOP):
@@ -58,7 +60,7 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
             lambda: load_grid(grid), called, runner=runner, workers=workers, address=address, online=online,
             store=store, dry_run=dry_run,
         )  # fmt: skip
-    _print(document, [runs_text, means_text], as_json=as_json)
+    _print(document, [rows_text, means_text], as_json=as_json)
 
 
 def compare(  # noqa: PLR0913 - each argument is an option of the command
@@ -107,42 +109,39 @@ def _launch(  # noqa: PLR0913 - options of the commands
 
     check_runner(runner, address)
     server = None if dry_run else prepare_prefect()  # comes up while the core is imported and the runs are planned
-    from flows.sweeps.table import SweepTable
+    from flows.sweeps.flow import launch
+    from flows.sweeps.search_table import plan_table
     from orca.runtime import digest
-    from orca.sweeps.cells import cells
-    from orca.sweeps.sharing import share
 
     grid, place = read(), open_store(store)
-    sharing = share(cells(grid), place, online=online)
-    tell(sharing.summary())
+    kind = "compare" if name is None else "sweep"
+    called = name or f"compare-{grid.label(grid.tasks[0])}-{digest(grid)[:8]}"
+    table = plan_table(grid, place, called, online=online, kind=kind, watcher=_tell)
+    tell(table.plan)
     if dry_run:
         return None
     place.make()
-    kind = "compare" if name is None else "sweep"
-    called = name or f"compare-{sharing.members[0].cell.place['task']}-{digest(grid)[:8]}"
-    table = SweepTable(place, called, sharing, kind=kind, watcher=_tell)
-    from flows.sweeps.flow import launch
-
     launch(table, grid, online=online, runner=runner, workers=workers, address=address, server=server)
     return table.document()
 
 
 def _tell(table: SweepTable, row: dict[str, Any]) -> None:
-    """One line on standard error for a run that has ended."""
-    ended = len(table.rows) - table.count("waiting")
-    said = row["reason"].partition("\n")[0] if row["state"] == "failed" else f"{row['metric']} {number(row['test'])}"
-    tell(f"[{ended}/{len(table.rows)}] {row['run']}: {said}")
+    """One line on standard error for a run, or a trial of a search, that has ended."""
+    from flows.sweeps.text import ended_text
+
+    ended, all_of_them = table.progress(row)
+    tell(f"[{ended}/{all_of_them}] {ended_text(row)}")
 
 
 def _show_status(name: str, store: Path | None, *, as_json: bool) -> None:
     from flows.sweeps.table import read_sweep
-    from flows.sweeps.text import runs_text
+    from flows.sweeps.text import rows_text
 
     document = read_sweep(open_store(store), name)
     if as_json:
         print_json(document)
         return
-    typer.echo(f"{name}: {document['state']}; {document['plan']}\n\n{runs_text(document)}")
+    typer.echo(f"{name}: {document['state']}; {document['plan']}\n\n{rows_text(document)}")
 
 
 def _failures(document: dict[str, Any]) -> str:
@@ -161,5 +160,5 @@ def _print(document: dict[str, Any] | None, parts: Sequence[Any], *, as_json: bo
         print_json({**document, "means": means(document["runs"])})
     else:
         typer.echo("\n\n".join(text for part in parts if (text := part(document))))
-    if any(row["state"] == "failed" for row in document["runs"]):
+    if document["state"] == "failed":
         raise SystemExit(1)

@@ -1,7 +1,8 @@
 """The flow of a sweep: one task for each stage execution that its runs share, one for the report of each run.
 
 A task is submitted when those before it are done. The store says what is to be done, so a sweep that was stopped, or in
-which a run failed, does only what is missing when it is started again.
+which a run failed, does only what is missing when it is started again. A search by Optuna comes before the tasks of
+those runs that it has chosen.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from prefect.task_runners import TaskRunner
 from flows.adapt import server_settings
 from flows.servers.temporary import TemporaryServer
 from flows.sweeps import jobs
+from flows.sweeps.processes import cores
 from flows.sweeps.runners import Kind, call, started
+from flows.sweeps.search import search
+from flows.sweeps.search_table import SearchTable, plan_table
 from flows.sweeps.table import SweepTable, planned, planning
 from orca.store import Store, default_root
-from orca.sweeps.cells import cells
 from orca.sweeps.grid import Grid
-from orca.sweeps.sharing import label, share
+from orca.sweeps.sharing import label
 from orca.train import TrainingError
 from orca.types import InputError
 
@@ -73,11 +76,13 @@ def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a cu
         address: of a running cluster; one of this machine is started for the sweep if None.
     """
     place = Store(Path(store) if store else default_root()).make()
-    table = planned() or SweepTable(place, name, share(cells(grid), place, online=online))
+    table = planned() or plan_table(grid, place, name, online=online)
+    common = {"store": str(place.root.absolute()), "online": online}
     with table.open(flow_run.id), started(runner, workers, address) as pool:
-        _work(table, pool, {"store": str(place.root.absolute()), "online": online})
-    told = f"{table.count('completed')} of {len(table.rows)} runs completed"
-    return Failed(message=f"{told}, the others failed") if table.count("failed") else Completed(message=told)
+        if isinstance(table, SearchTable):
+            search(table, pool, common, at_once=workers or cores())
+        _work(table, pool, common)
+    return (Failed if table.count("failed") else Completed)(message=table.outcome())
 
 
 compare_flow = sweep_flow.with_options(name="compare")

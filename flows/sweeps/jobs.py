@@ -5,6 +5,9 @@ Stages hand nothing to each other but what lies in the store, where each finds t
 
 from __future__ import annotations
 
+import json
+import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ from orca import run
 from orca.config import RunConfig
 from orca.keys import documents
 from orca.plan import STAGES, Plan, plan
+from orca.runtime import read_json
 from orca.store import StageRef, Store
 from orca.sweeps.sharing import TAKES
+from orca.sweeps.trials import Trials, step_of
+from orca.train import TrainingError
 
 
 def do_stage(config: dict[str, Any], stage: str, store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001 - a parameter of a task
@@ -65,3 +71,71 @@ def _found(made: Plan, place: Store, stage: str) -> StageRef:
             f"the stage {stage} is not in {place.root}; was it removed, or is this not the folder of the other workers?"
         )
     return ref
+
+
+def do_trial(configs: list[dict[str, Any]], trial: dict[str, Any], store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001
+    """Trains the runs of a trial, seed by seed, and tells its journal of each epoch. The test set stays closed.
+
+    Args:
+        configs: of each seed.
+        trial: its ``number``, the ``journal`` of its study, and whether to ``prune`` it.
+        store: the store's folder.
+        online: whether the hub may be asked for weights.
+
+    Returns:
+        The mean of validation over the seeds as ``value``, None of one that was pruned.
+
+    Raises:
+        TrainingError: a loss is not finite, or validation is not.
+    """
+    values: list[float] = []
+    for config in configs:
+        made, place = _prepare(config, store, online=online)
+        trials = Trials(Path(trial["journal"]), higher_is_better=made.metric().higher_is_better)
+        curve = _Curve(trials, trial["number"], tuple(values), prune=trial["prune"])
+        try:
+            embedded = run.embed(made, place)
+            aligned = run.align(made, place, embedded)
+            tuned = run.finetune(made, place, embedded, aligned, progress=curve.watch)
+        except _Lagging:
+            return {"value": None}
+        for line in (tuned.path / "history.jsonl").read_text(encoding="utf-8").splitlines():
+            curve.report(json.loads(line))  # of a training that others had done, or begun
+        value = read_json(tuned.path / "report.json")["validation"]["value"]
+        if value is None:
+            raise TrainingError(f"validation by {made.metric().name} gave no number; choose another metric")
+        values.append(value)
+    return {"value": statistics.fmean(values)}
+
+
+class _Lagging(Exception):  # noqa: N818 - no error
+    """Ends the training of a trial that lags behind the others."""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Validation of a trial while one of its seeds trains, as the journal is told of it.
+
+    Attributes:
+        trials: the journal.
+        number: the trial's.
+        before: what the seeds before this one came to; each value told is a mean with these.
+        prune: whether to stop a trial that lags behind.
+    """
+
+    trials: Trials
+    number: int
+    before: tuple[float, ...]
+    prune: bool
+
+    def report(self, facts: dict[str, Any]) -> None:
+        """Takes note of an epoch."""
+        if facts.get("val_metric") is not None:
+            step = step_of(len(self.before), facts["epoch"])
+            self.trials.report(self.number, step, statistics.fmean([*self.before, facts["val_metric"]]))
+
+    def watch(self, facts: dict[str, Any]) -> None:
+        """Takes note of an epoch that has just ended, of which the checkpoint is there."""
+        self.report(facts)
+        if self.prune and "val_metric" in facts and self.trials.lags(self.number):
+            raise _Lagging

@@ -39,7 +39,7 @@ class SweepTable:
             kind: sweep or compare.
             watcher: is called when a run has ended.
         """
-        self.store, self.name, self.sharing, self.kind = store, name, sharing, kind
+        self.store, self.name, self.kind = store, name, kind
         self.ended = False
         self.results: dict[str, dict[str, Any]] = {}
         self.faults: dict[str, str] = {}
@@ -47,7 +47,17 @@ class SweepTable:
         self._facts: dict[str, Any] = {kind: name, "state": "running", "plan": sharing.summary()}
         self._watcher = watcher or (lambda table, row: None)
         self._written = 0.0
-        self.rows = [self._row(member, store) for member in sharing.members]
+        self.take(sharing)
+
+    @property
+    def plan(self) -> str:
+        """What there was to do, in one line."""
+        return self._facts["plan"]
+
+    def take(self, sharing: Sharing) -> None:
+        """Makes these the runs of the sweep."""
+        self.sharing = sharing
+        self.rows = [self._row(member, self.store) for member in sharing.members]
 
     def _row(self, member: Member, store: Store) -> Row:
         row = {"run": member.run, **member.cell.place, "body": Path(member.cell.place["body"]).name}
@@ -96,6 +106,15 @@ class SweepTable:
     def count(self, state: str) -> int:
         """How many runs are in this state."""
         return sum(row["state"] == state for row in self.rows)
+
+    def progress(self, row: Row) -> tuple[int, int]:
+        """How many rows of the kind of this one have ended, and of how many."""
+        return len(self.rows) - sum(row["state"] == "waiting" for row in self.rows), len(self.rows)
+
+    def outcome(self) -> str:
+        """What came of the sweep, in one line."""
+        told = f"{self.count('completed')} of {len(self.rows)} runs completed"
+        return f"{told}, the others failed" if self.count("failed") else told
 
     def fault_before(self, needs: set[str]) -> str | None:
         """Why work that needs these cannot begin, or None."""
@@ -181,10 +200,7 @@ def read_sweep(store: Store, name: str) -> dict[str, Any]:
 
 def _places(store: Store, name: str) -> tuple[Path, FileLock]:
     """The file of a sweep, and the lock that is held while it is at work."""
-    locks = store.root / ".locks"
-    if store.root.is_dir():
-        locks.mkdir(exist_ok=True)
-    return store.root / "sweeps" / name / "sweep.json", FileLock(locks / f"sweep={name}.lock")
+    return store.root / "sweeps" / name / "sweep.json", FileLock(store.root / ".locks" / f"sweep={name}.lock")
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""What a sweep or a comparison prints: its runs, and means over seeds."""
+"""What a sweep or a comparison prints: its trials if it searches, its runs, and means over seeds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 from flows.terminal import number, table
 
 # What a row of a sweep holds beside its place in the grid.
-FACTS = {"run", "state", "metric", "higher_is_better", "test", "validation", "path", "reason", "stages", "stages_done"}
+FACTS = {
+    "run", "state", "metric", "higher_is_better", "test", "validation", "path", "reason", "stages", "stages_done",
+    "runs", "epochs",
+}  # fmt: skip
 HONEST = "The test set was opened once per run, after validation had chosen the epoch; choose among rows by validation."
+CHOSEN = "The test set was opened for the best trial of each study alone, once per run, after validation had chosen it."
 
 
 def place_of(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +47,36 @@ def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
     return {"mean": mean, "spread": statistics.stdev(known) if len(known) > 1 else None}
 
 
+def ended_text(row: Mapping[str, Any]) -> str:
+    """One line for a run, or a trial of a search, that has ended."""
+    name, said = row.get("run"), f"{row.get('metric')} {number(row.get('test'))}"
+    if "trial" in row:
+        name = f"{row['task']} {row['body']} {row['align']} {row['method']}, trial {row['trial']}"
+        said = f"validation {number(row['validation'])}"
+    if row["state"] == "pruned":
+        said = f"pruned after {row['epochs']} epochs, {said}"
+    if row["state"] == "failed":
+        said = row["reason"].partition("\n")[0]
+    return f"{name}: {said}"
+
+
+def rows_text(document: Mapping[str, Any]) -> str:
+    """All trials of a search, and all runs."""
+    parts = [trials_text(document["trials"])] if document.get("trials") else []
+    return "\n\n".join([*parts, runs_text(document)] if document["runs"] else parts)
+
+
+def trials_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The trials of a search, one a line; a test value has the best of each study alone."""
+    varied = _varied(rows)
+    lines = []
+    for row in rows:
+        numbers = [number(row.get("validation")), number(row.get("test")), str(row.get("epochs", 0))]
+        reason = row.get("reason", "").partition("\n")[0]
+        lines.append([*(_cell(row[key]) for key in varied), row["state"], row.get("metric", ""), *numbers, reason])
+    return table(lines, [*varied, "state", "metric", "validation", "test", "epochs", "reason"])
+
+
 def runs_text(document: Mapping[str, Any]) -> str:
     """All runs of a sweep, one a line."""
     rows = document["runs"]
@@ -69,18 +103,22 @@ def means_text(document: Mapping[str, Any]) -> str:
         lines.append([*cells, row["metric"] or "-", _pair(row["test"]), _pair(row["validation"]), seeds])
     better = {row["metric"]: row["higher_is_better"] for row in rows if row["metric"]}
     notes = [f"{name}: {'higher' if higher else 'lower'} is better" for name, higher in better.items()]
+    if not rows:
+        return ""
     header = [*varied, "metric", "test", "validation", "seeds"]
     spread = "Mean ± standard deviation over seeds. " if any(row["of"] > 1 for row in rows) else ""
-    return "\n".join([table(lines, header), "", f"{spread}{'; '.join(notes)}.", HONEST])
+    return "\n".join(
+        [table(lines, header), "", f"{spread}{'; '.join(notes)}.", CHOSEN if "trials" in document else HONEST]
+    )
 
 
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Task, body, align, method and seed, and the settings that the grid names."""
-    return list(place_of(rows[0]))
+    return list(place_of(rows[0])) if rows else []
 
 
 def _cell(value: Any) -> str:
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if value is None or isinstance(value, float) else str(value)
 
 
 def _pair(values: Mapping[str, float | None]) -> str:

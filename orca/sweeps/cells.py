@@ -31,12 +31,14 @@ class Cell:
     config: RunConfig
 
 
-def _draws(grid: Grid) -> Iterator[dict[str, Any]]:
-    """Every combination of the settings, or those that a random search draws: sample by sample, key by key."""
-    if grid.search == "all":
-        lists = [values for values in grid.settings.values() if isinstance(values, list)]
-        yield from (dict(zip(grid.settings, values, strict=True)) for values in itertools.product(*lists))
-        return
+def _every(grid: Grid) -> Iterator[dict[str, Any]]:
+    """Every combination of the settings."""
+    lists = [values for values in grid.settings.values() if isinstance(values, list)]
+    yield from (dict(zip(grid.settings, values, strict=True)) for values in itertools.product(*lists))
+
+
+def _drawn(grid: Grid) -> Iterator[dict[str, Any]]:
+    """The draws of a random search: sample by sample, key by key."""
     for sample in range(grid.samples or 0):
         found = {}
         for key, values in grid.settings.items():
@@ -45,8 +47,23 @@ def _draws(grid: Grid) -> Iterator[dict[str, Any]]:
         yield found
 
 
+def _ends(grid: Grid) -> Iterator[dict[str, Any]]:
+    """What Optuna's draws lie between: the first value of each setting, each other value by itself, all the last."""
+    ends = {key: [v.low, v.high] if isinstance(v, Span) else v for key, v in grid.settings.items()}
+    first = {key: values[0] for key, values in ends.items()}
+    yield first
+    yield from ({**first, key: value} for key, values in ends.items() for value in values[1:])
+    yield {key: values[-1] for key, values in ends.items()}
+
+
+DRAWS = {"all": _every, "random": _drawn, "optuna": _ends}
+
+
 def cells(grid: Grid) -> list[Cell]:
     """The runs of a grid, task by task, checked as configurations.
+
+    Of a search by Optuna those with the first and with the last value of each setting, and some between: its own are
+    known when it has drawn them.
 
     Raises:
         InputError: lists the faults of all runs, or says that nothing is left or too much.
@@ -74,7 +91,7 @@ def cells(grid: Grid) -> list[Cell]:
 
 def _places(grid: Grid, labels: list[str]) -> Iterator[dict[str, Any]]:
     """The places that are not excluded; None on an axis that the grid leaves out."""
-    draws = list(_draws(grid))
+    draws = list(DRAWS[grid.search](grid))
     axes: list[list[Any]] = [getattr(grid, FIELDS[axis]) or [None] for axis in AXES]
     if (count := math.prod(map(len, [labels, draws, *axes]))) > MOST:
         raise InputError(f"the grid has {count:,} runs, more than {MOST:,}; did you mean `search: random`?")

@@ -26,6 +26,9 @@ from orca.types import InputError
 # The axes of every grid, with the key of a run's configuration that each sets; a task is a configuration of its own.
 AXES = {"body": "body.name", "align": "align.objective", "method": "finetune.method", "seed": "seed"}
 FIELDS = {"task": "tasks", "body": "bodies", "align": "aligns", "method": "methods", "seed": "seeds"}
+SEARCHES = {"random": "a random search", "optuna": "a search by Optuna"}  # the searches that draw the settings
+# What validation is measured by: trials that differ in it could not be compared.
+MEASURES = ("metric", "task", "finetune.validation_samples")
 MOST = 100_000  # runs of one grid; more is a slip of the pen
 
 
@@ -60,7 +63,7 @@ def _entries(value: Any) -> list[Any]:
 
 
 class Span(BaseModel):
-    """The numbers that a random search draws a setting from; whole ones where both ends are whole."""
+    """The numbers that a search draws a setting from; whole ones where both ends are whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,11 +78,15 @@ class Span(BaseModel):
         return self
 
     def draw(self, where: float) -> int | float:
-        """The value at a point between 0 and 1, with four digits, which name it well enough."""
+        """The value at a point between 0 and 1."""
         whole = isinstance(self.low, int) and isinstance(self.high, int)
         low, high = (self.low, self.high + 1) if whole else (self.low, self.high)
         value = low * (high / low) ** where if self.log else low + (high - low) * where
-        return min(math.floor(value), int(self.high)) if whole else float(f"{value:.4g}")
+        return min(math.floor(value), int(self.high)) if whole else self.named(value)
+
+    def named(self, value: float) -> float:
+        """A value of the span with four digits, which name it well enough, as far as they lie in the span."""
+        return value if isinstance(value, int) else min(max(float(f"{value:.4g}"), self.low), self.high)
 
 
 def _number(value: Any) -> Any:
@@ -135,11 +142,13 @@ class Grid(BaseModel):
     exclude: list[Exclusion] = Field(
         default=[], description="Runs to leave out: those that agree with all that an entry says."
     )
-    search: Literal["all", "random"] = Field(
-        default="all", description="all: every combination of the settings; random: some drawn."
+    search: Literal["all", "random", "optuna"] = Field(
+        default="all",
+        description="all: every combination of the settings; random: some drawn; optuna: drawn by what came before.",
     )
-    samples: int | None = Field(default=None, ge=1, le=MOST, description="How many draws a random search makes.")
-    seed: int | None = Field(default=None, ge=0, description="Of the draws of a random search, 0 if unset.")
+    samples: int | None = Field(default=None, ge=1, le=MOST, description="How many draws a search makes.")
+    seed: int | None = Field(default=None, ge=0, description="Of the draws of a search, 0 if unset.")
+    prune: bool = Field(default=True, description="Whether a search by Optuna stops trials that lag behind.")
 
     def label(self, entry: str | Mapping[str, Any]) -> str:
         """The name of a task's entry in tables and in ``exclude``."""
@@ -198,14 +207,7 @@ def _faults(grid: Grid) -> list[str]:
     """What does not go together in a grid."""
     labels = [grid.label(entry) for entry in grid.tasks]
     faults = [f"tasks: '{label}' comes twice" for label in dict.fromkeys(labels) if labels.count(label) > 1]
-    if grid.search == "random":
-        lacking = [key for key, given in (("samples", grid.samples), ("settings", grid.settings)) if not given]
-        faults += [f"{key}: a random search needs it" for key in lacking]
-    else:
-        spans = [key for key, values in grid.settings.items() if isinstance(values, Span)]
-        faults += [f"settings.{key}: low and high need `search: random` with samples" for key in spans]
-        if grid.samples is not None or grid.seed is not None:
-            faults.append("samples, seed: these belong to `search: random`; the seeds of the runs are `seeds`")
+    faults += _search_faults(grid)
     own = {"task": "tasks", **{key: FIELDS[axis] for axis, key in AXES.items()}}
     faults += [f"settings.{key}: this is the axis {own[key]}" for key in grid.settings if key in own]
     axes = {"task": labels} | {axis: getattr(grid, FIELDS[axis]) for axis in AXES} | grid.settings
@@ -218,4 +220,25 @@ def _faults(grid: Grid) -> list[str]:
                 faults.append(
                     f"exclude.{number}.{key}: the grid has no {value!r}; it has {', '.join(map(str, values))}"
                 )
+    return faults
+
+
+def _search_faults(grid: Grid) -> list[str]:
+    """What does not go together with the way of searching."""
+    if grid.search in SEARCHES:
+        lacking = [key for key, given in (("samples", grid.samples), ("settings", grid.settings)) if not given]
+        faults = [f"{key}: {SEARCHES[grid.search]} needs it" for key in lacking]
+    else:
+        spans = [key for key, values in grid.settings.items() if isinstance(values, Span)]
+        faults = [f"settings.{key}: low and high need `search: random` or `optuna`, and samples" for key in spans]
+        if grid.samples is not None or grid.seed is not None:
+            faults.append(
+                "samples, seed: these belong to `search: random` or `optuna`; the seeds of the runs are `seeds`"
+            )
+    if grid.search != "optuna":
+        return faults if grid.prune else [*faults, "prune: this belongs to `search: optuna`"]
+    measures = [key for key in grid.settings if key.startswith(MEASURES)]
+    faults += [f"settings.{key}: trials that are measured differently cannot be compared" for key in measures]
+    drawn = [(number, key) for number, entry in enumerate(grid.exclude) for key in entry if key in grid.settings]
+    faults += [f"exclude.{number}.{key}: Optuna draws it; leave values out of settings.{key}" for number, key in drawn]
     return faults

@@ -1,0 +1,101 @@
+"""The search of a sweep: its trials as tasks, each asked for when a worker is free, so that it knows those before it.
+
+Two trials at once that need the same alignment meet in the store, where the second waits for the first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from queue import SimpleQueue
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+from prefect.task_runners import TaskRunner
+
+from flows.sweeps import jobs
+from flows.sweeps.runners import call
+from flows.sweeps.search_table import OpenStudy, SearchTable
+from orca.sweeps.trials import Trial
+from orca.train import TrainingError
+from orca.types import InputError
+
+
+@task(name="trial", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
+def trial_task(
+    label: str,
+    configs: list[dict[str, Any]],
+    trial: dict[str, Any],
+    store: str,
+    online: bool,  # noqa: FBT001
+) -> State[Any] | dict[str, Any]:
+    """The runs of one trial, up to their validation."""
+    found = call(jobs.do_trial, configs, trial, store, online)
+    return Completed(name="Pruned", message="lagged behind the others", data=found) if found["value"] is None else found
+
+
+def search(table: SearchTable, pool: TaskRunner[Any], common: dict[str, Any], *, at_once: int) -> None:
+    """Does the trials of all studies, one of each in turn, and gives the table the runs of the best ones.
+
+    Args:
+        table: is told of each trial that ended.
+        pool: takes the trials.
+        common: parameters of all tasks.
+        at_once: how many trials are out at once.
+    """
+    turns = deque(table.begin())
+    running = 0
+    ended: SimpleQueue[tuple[PrefectFuture[Any], OpenStudy, int]] = SimpleQueue()
+    while turns or running:
+        while turns and running < at_once:
+            study = turns.popleft()
+            if (trial := study.next()) is None:
+                continue
+            turns.append(study)
+            if (parameters := _parameters(table, study, trial)) is not None:
+                future = pool.submit(trial_task, {**parameters, **common})
+                table.begin_trial()
+                running += 1
+                future.add_done_callback(lambda _, known=(future, study, trial.number): ended.put(known))
+        if running:
+            future, study, number = ended.get()
+            running -= 1
+            _settle(study, number, future)
+            table.end_trial(study, number)
+    table.choose(online=common["online"])
+
+
+def _parameters(table: SearchTable, study: OpenStudy, trial: Trial) -> dict[str, Any] | None:
+    """What the task of a trial is given; None, and the trial has failed, if its settings do not go together."""
+    try:
+        made = study.planned.at(trial.settings)
+    except InputError as fault:
+        study.trials.fail(trial.number, str(fault), settled=True)
+        table.end_trial(study, trial.number)
+        return None
+    facts = {
+        "number": trial.number,
+        "journal": str(study.planned.journal.absolute()),
+        "prune": study.planned.grid.prune,
+    }
+    configs = [cell.config.model_dump(mode="json") for cell in made]
+    return {"label": f"trial-{study.name}-{trial.number}", "configs": configs, "trial": facts}
+
+
+def _settle(study: OpenStudy, number: int, future: PrefectFuture[Any]) -> None:
+    """Writes down what came of a trial. Failures that may pass leave it for another time."""
+    trials = study.trials
+    future.wait()
+    try:
+        value = future.result()["value"]
+    except TrainingError as fault:
+        trials.fail(number, str(fault), settled=True)
+    except InputError as fault:
+        trials.fail(number, str(fault), settled=False)
+    except Exception as fault:  # noqa: BLE001 - whatever ends one trial, faults of clusters too, the others go on
+        trials.fail(number, f"{type(fault).__name__}: {fault}", settled=False)
+    else:
+        trials.prune(number) if value is None else trials.complete(number, value)
