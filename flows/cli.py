@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.bench import bench
 from flows.commands.options import JsonOption, RunArgument, StoreOption, open_store
 from flows.commands.otdd import otdd
 from flows.commands.run import cancel, resume, run
@@ -117,7 +118,7 @@ def predict(
     typer.echo(f"{output}: {shapes}", err=True)
 
 
-for command in (compare, sweep, otdd, schedule, schedules, serve, ui):
+for command in (compare, sweep, bench, otdd, schedule, schedules, serve, ui):
     app.command()(command)
 
 

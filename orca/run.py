@@ -214,6 +214,7 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
         "machine": runtime.machine(), "commit": runtime.commit(), "peak_memory_mb": runtime.peak_memory_mb(),
         "body_revision": made.files.revision, "body_sha256": made.files.sha256, "notes": list(made.data().notes),
+        "synthetic": made.task.synthetic,
     }  # fmt: skip
 
     def fill(out: Path) -> None:

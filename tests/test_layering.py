@@ -31,7 +31,7 @@ LEVELS = (
         "build",
         "checkpoint",
     ),
-    ("model", "methods", "train", "probe", "align"),
+    ("model", "methods", "train", "probe", "align", "bench"),
     ("evaluate", "pretrained", "predict", "report"),
     ("config", "plan", "keys", "runs", "run", "labelled", "sweeps"),
 )

@@ -56,7 +56,7 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
             return
         from orca.sweeps.grid import load_grid
 
-        document = _launch(
+        document = run_grid(
             lambda: load_grid(grid), called, runner=runner, workers=workers, address=address, online=online,
             store=store, dry_run=dry_run,
         )  # fmt: skip
@@ -82,24 +82,26 @@ def compare(  # noqa: PLR0913 - each argument is an option of the command
             from orca.config import parse_override
             from orca.sweeps.grid import check_grid
 
-            given = {"methods": _names(methods), "aligns": _names(aligns), "seeds": _seeds(seeds)}
+            given = {"methods": names(methods), "aligns": names(aligns), "seeds": seeds_of(seeds)}
             fixed = {key: [value] for key, value in map(parse_override, settings or ())}
             wanted = {key: value for key, value in given.items() if value is not None}
             return check_grid({"tasks": [config], **wanted, "settings": fixed}, origin="the comparison")
 
-        document = _launch(grid, None, workers=workers, online=online, store=store)
+        document = run_grid(grid, None, workers=workers, online=online, store=store)
     _print(document, [_failures, means_text], as_json=as_json)
 
 
-def _names(text: str | None) -> list[str] | None:
+def names(text: str | None) -> list[str] | None:
+    """What stands between commas; None where nothing was given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _seeds(text: str | None) -> list[Any] | None:
-    return None if text is None else [int(seed) if seed.isdecimal() else seed for seed in _names(text) or [text]]
+def seeds_of(text: str | None) -> list[Any] | None:
+    """Seeds between commas, ranges as they are."""
+    return None if text is None else [int(seed) if seed.isdecimal() else seed for seed in names(text) or [text]]
 
 
-def _launch(  # noqa: PLR0913 - options of the commands
+def run_grid(  # noqa: PLR0913 - options of the commands
     read: Any, name: str | None, *, runner: str = "local", workers: int | None = None, address: str | None = None,
     online: bool = False, store: Path | None = None, dry_run: bool = False,
 ) -> dict[str, Any] | None:  # fmt: skip

@@ -49,3 +49,8 @@ class TaskSpec:
     missing: Callable[[], str | None] = lambda: None
     predictors: Mapping[str, Predictor] = field(default_factory=dict)
     published: Published | None = None
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data that it reads is generated."""
+        return self.provenance.synthetic if self.published is None else self.published.synthetic()
