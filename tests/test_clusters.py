@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import json
@@ -33,7 +34,7 @@ from orca.sweeps.cells import cells
 from orca.sweeps.grid import load_grid
 from orca.sweeps.sharing import share
 from orca.types import InputError
-from tests.served import free_port, wait_for
+from tests.served import PATIENCE, free_port, wait_for
 from tests.sweeping import GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,17 @@ def installed(kind: str) -> Any:
     """A parameter of tests that need this engine."""
     missing = importlib.util.find_spec(f"prefect_{kind}") is None
     why = f"prefect-{kind} is not installed: pip install 'orca[{kind}]'"
-    return pytest.param(kind, marks=pytest.mark.skipif(missing, reason=why))
+    marks = [pytest.mark.skipif(missing, reason=why)]
+    if kind == "ray":  # it kills the programs of a cluster that it has started, and does not wait for them
+        marks.append(pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"))
+    return pytest.param(kind, marks=marks)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What a test leaves behind is looked at under its own filter of warnings."""
+    yield
+    gc.collect()
 
 
 each = pytest.mark.parametrize("kind", [installed("dask"), installed("ray")])
@@ -68,6 +79,7 @@ def process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A program of an engine, in surroundings where these tests can be imported; ended with the block."""
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {**os.environ, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    variables["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = str(PATIENCE)
     running = subprocess.Popen(
         [sys.executable, "-m", module, *arguments], env=variables, text=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

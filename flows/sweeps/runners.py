@@ -208,5 +208,16 @@ def _ray(workers: int, address: str | None) -> Iterator[Pool]:
         return remote_options(max_retries=0, num_gpus=gpus)
 
     # Ray prints what happens to its workers; standard output is for the result.
-    with redirect_stdout(sys.stderr), RayTaskRunner(address=address or "local", init_kwargs=settings) as runner:
+    with redirect_stdout(sys.stderr), _left(), RayTaskRunner(address or "local", settings) as runner:
         yield Pool(runner, asking=asking)
+
+
+@contextmanager
+def _left() -> Iterator[None]:
+    """After the block this process is no part of a Ray cluster; the task runner stays connected by ``ray://``."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    try:
+        yield
+    finally:
+        ray.shutdown()
