@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CLUSTERS := $(VENV)/.clusters
 SUITABLE := (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 # python3 where it is recent enough, else the newest that is. Expanded in the recipe alone, so a ready set-up pays nothing.
@@ -20,7 +21,7 @@ setup: $(READY) ## make the environment and install what constraints.txt locks
 demo: $(READY) ## adapt MiniLM to handwritten digits, end to end, offline
 	$(BIN)/orca run demo
 
-test: $(READY) ## run the unit tests; more in TESTS, e.g. TESTS="tests/test_align.py -m slow"
+test: $(CLUSTERS) ## run the unit tests; more in TESTS, e.g. TESTS="tests/test_align.py -m slow"
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(READY) ## check format, style and types
@@ -43,4 +44,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; $(SUITABLE) or sys.exit("Orca needs Python 3.11, 3.12 or 3.13; found %s (%s). Name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" % (sys.version.split()[0], sys.executable))'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[offline,optuna,test,dev]'
+	@touch $@
+
+# Dask and Ray, 350 MB that the tests of sweeps need and a run does not.
+$(CLUSTERS): $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dask,ray]'
 	@touch $@

@@ -245,9 +245,12 @@ def device_turn(device: torch.device) -> Iterator[None]:
     if device.type == "cpu":
         yield
         return
-    folder = user_cache() / "turns"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{platform.node()}-{device.type}-{device.index or 0}.lock"):
+    import torch
+
+    known = device.type == "cuda" and torch.cuda.is_available()  # numbers differ in processes that see some GPUs only
+    which = torch.cuda.get_device_properties(device).uuid if known else device.index or 0
+    (folder := user_cache() / "turns").mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{platform.node()}-{device.type}-{which}.lock"):
         yield
 
 

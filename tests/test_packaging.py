@@ -130,7 +130,7 @@ def test_everything_imported_is_asked_for_by_name() -> None:
         for extra in ("cuda", "dask", "ray", "optuna")
         for requirement in EXTRAS[extra]
     }
-    top -= {*optional, "dask"}  # imported where it is installed; dask comes with prefect-dask
+    top -= {*optional, "dask", "ray"}  # imported where installed; these two come with prefect-dask and prefect-ray
     assert {m for m in top if not asked_for & {canonicalize_name(owner) for owner in owners.get(m, [])}} == set()
 
 

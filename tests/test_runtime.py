@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -269,3 +270,14 @@ def test_runs_take_turns_on_a_gpu_but_not_on_the_cpu() -> None:
         assert waiting.is_alive()
     waiting.join(60)
     assert order == ["cpu", "cuda:0", "cuda:1"]
+
+
+def test_a_turn_is_for_the_gpu_and_not_for_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = ["GPU-a"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=shown[0]))
+    with runtime.device_turn(torch.device("cuda", 0)):
+        shown[0] = "GPU-b"  # as in a process that is shown this one alone
+        with runtime.device_turn(torch.device("cuda", 0)):
+            locks = {lock.name for lock in (runtime.user_cache() / "turns").glob("*GPU-?.lock")}
+    assert {name[-10:] for name in locks} == {"GPU-a.lock", "GPU-b.lock"}

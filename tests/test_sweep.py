@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
-from typer.testing import CliRunner
 
-from flows.cli import app
 from flows.sweeps.processes import JobKilled, Processes
 from flows.sweeps.runners import check_runner
 from flows.sweeps.table import SweepTable, read_sweep
@@ -33,66 +26,18 @@ from orca.sweeps.cells import cells
 from orca.sweeps.grid import check_grid, load_grid
 from orca.sweeps.sharing import share
 from orca.types import InputError
-from tests.test_run import settings
-from tests.tiny import save_tiny_body
+from tests.sweeping import GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
 
 
 @pytest.fixture(scope="module", autouse=True)
 def harness() -> Iterator[None]:
-    """A Prefect server with a database of its own; the command starts none, as one is named in the environment."""
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("PREFECT_API_URL", "that of the harness")
+    with recording():
         yield
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny body, tiny data and a configuration."""
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(settings(folder, save_tiny_body(folder / "tiny-body"))))
-    return folder
-
-
-def write_grid(place: Path, name: str, **grid: Any) -> Path:
-    file = place / f"{name}.yaml"
-    file.write_text(yaml.safe_dump({"tasks": [str(place / "tiny.yaml")], **grid}))
-    return file
-
-
-def command(*arguments: Any) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def document(result: Any) -> dict[str, Any]:
-    return json.loads(result.stdout)
-
-
-def states(found: dict[str, Any], *axes: str) -> dict[Any, str]:
-    return {tuple(row[axis] for axis in axes): row["state"] for row in found["runs"]}
-
-
-def stages(store: Path) -> dict[str, int]:
-    return {folder.name: len(list(folder.iterdir())) for folder in (store / "stages").iterdir()}
-
-
-def task_names(flow_run: str, count: int) -> list[str]:
-    """Names of the task runs of a flow run, when the server has recorded as many. It does so after the flow's end."""
-    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))  # type: ignore[list-item]
-    names: list[str] = []
-    with get_client(sync_client=True) as client:
-        for _ in range(300):
-            names = sorted(run.name for run in client.read_task_runs(flow_run_filter=chosen))
-            if len(names) >= count:
-                break
-            time.sleep(0.1)
-    return names
-
-
-GRID = {"methods": ["full", "head"], "aligns": ["none"], "settings": {"finetune.lr": [1e-3, 1e30]}}
+    return tiny_place(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +57,7 @@ def test_shared_stages_run_once_and_a_failing_run_stops_no_other(first: Any, pla
         ("full", 1e-3): "completed", ("full", 1e30): "failed", ("head", 1e-3): "completed", ("head", 1e30): "completed"
     }  # fmt: skip
     assert stages(place / "store") == {"embed": 1, "align": 1, "finetune": 3, "evaluate": 3, "baselines": 1}
-    names = task_names(found["flow_run"], 2 + 4 + 3 + 1 + 3)
+    names = [run.name for run in task_runs(found["flow_run"], 2 + 4 + 3 + 1 + 3)]
     assert {name: names.count(name) for name in set(names)} == {
         "embed-tiny-full-s0": 1, "align-tiny-full-s0": 1, "baselines-tiny-full-s0": 1, "finetune-tiny-full-s0": 2,
         "finetune-tiny-head-s0": 2, "evaluate-tiny-full-s0": 1, "evaluate-tiny-head-s0": 2, "report-tiny-full-s0": 1,
@@ -146,7 +91,7 @@ def test_started_again_it_tries_only_what_is_missing(first: Any, place: Path) ->
     again = command("sweep", write_grid(place, "again", **GRID), "--store", place / "store", "--json")
     assert again.exit_code == 1
     assert "9 in the store already, 2 to do" in again.stderr
-    assert task_names(document(again)["flow_run"], 1) == ["finetune-tiny-full-s0"]
+    assert [run.name for run in task_runs(document(again)["flow_run"], 1)] == ["finetune-tiny-full-s0"]
 
 
 def test_a_comparison_gives_means_over_seeds_and_says_how_the_test_set_was_used(first: Any, place: Path) -> None:
@@ -297,17 +242,3 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs the package prefect-ray: pip install 'orca\[ray\]'"):
         check_runner("ray", None)
-
-
-@pytest.mark.parametrize("kind", ["dask", "ray"])
-@pytest.mark.filterwarnings("ignore")  # those packages' own
-def test_a_cluster_does_the_same(kind: str, place: Path, tmp_path: Path) -> None:
-    if importlib.util.find_spec(f"prefect_{kind}") is None:
-        pytest.skip(f"prefect-{kind} is not installed: pip install 'orca[{kind}]'")
-    grid = write_grid(place, f"on-{kind}", **GRID)
-    result = command("sweep", grid, "--runner", kind, "--workers", 2, "--store", tmp_path / "store", "--json")
-    assert result.exit_code == 1, result.stderr
-    assert states(document(result), "method", "finetune.lr") == {
-        ("full", 1e-3): "completed", ("full", 1e30): "failed", ("head", 1e-3): "completed", ("head", 1e30): "completed"
-    }  # fmt: skip
-    assert stages(tmp_path / "store") == {"embed": 1, "align": 1, "finetune": 3, "evaluate": 3, "baselines": 1}

@@ -7,39 +7,54 @@ those runs that it has chosen.
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections import Counter, deque
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.settings import temporary_settings
-from prefect.states import Completed, Failed
-from prefect.task_runners import TaskRunner
+from prefect.states import Completed, Crashed, Failed
 
 from flows.adapt import server_settings
 from flows.servers.temporary import TemporaryServer
 from flows.sweeps import jobs
 from flows.sweeps.processes import cores
-from flows.sweeps.runners import Kind, call, started
+from flows.sweeps.runners import Kind, Pool, call, gpus, started, worker_died
 from flows.sweeps.search import search
 from flows.sweeps.search_table import SearchTable, plan_table
 from flows.sweeps.table import SweepTable, planned, planning
+from orca.config import RunConfig
 from orca.store import Store, default_root
 from orca.sweeps.grid import Grid
 from orca.sweeps.sharing import label
 from orca.train import TrainingError
 from orca.types import InputError
 
+TRIES = 3  # of a job whose worker dies; it goes on from its last checkpoint
+
 
 @task(name="stage", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
-def stage_task(label: str, config: dict[str, Any], stage: str, store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001
+def stage_task(
+    label: str,
+    config: dict[str, Any],
+    stage: str,
+    key: str,
+    store: str,
+    online: bool,  # noqa: FBT001
+) -> dict[str, Any]:
     """One stage execution."""
-    return call(jobs.do_stage, config, stage, store, online)
+    return call(jobs.do_stage, config, stage, key, store, online)
 
 
 @task(name="report", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
@@ -78,60 +93,91 @@ def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a cu
     place = Store(Path(store) if store else default_root()).make()
     table = planned() or plan_table(grid, place, name, online=online)
     common = {"store": str(place.root.absolute()), "online": online}
-    with table.open(flow_run.id), started(runner, workers, address) as pool:
-        if isinstance(table, SearchTable):
-            search(table, pool, common, at_once=workers or cores())
-        _work(table, pool, common)
+    with table.open(flow_run.id):
+        searching = isinstance(table, SearchTable)
+        if searching or table.sharing.graph():  # else no cluster need be started
+            with started(runner, workers, address) as pool:
+                if searching:
+                    room = pool.room()
+                    search(table, pool, common, at_once=workers or (cores() if math.isinf(room) else int(room)))
+                _work(table, pool, common)
     return (Failed if table.count("failed") else Completed)(message=table.outcome())
 
 
 compare_flow = sweep_flow.with_options(name="compare")
 
 
-def _work(table: SweepTable, pool: TaskRunner[Any], common: dict[str, Any]) -> None:
-    """Submits each task when what it needs is done, until none is left."""
+def _work(table: SweepTable, pool: Pool, common: dict[str, Any]) -> None:
+    """Submits each task when what it needs is done and there is room, until none is left."""
     graph = table.sharing.graph()
     order: TopologicalSorter[str] = TopologicalSorter(graph)
     order.prepare()
+    ready: deque[str] = deque()
     futures: dict[str, PrefectFuture[Any]] = {}
+    states: dict[str, State[Any]] = {}
+    deaths: Counter[str] = Counter()
+    lost: list[UUID] = []
     ended: SimpleQueue[str] = SimpleQueue()
     while order.is_active():
-        for node in order.get_ready():
+        ready.extend(order.get_ready())
+        while ready and len(futures) < pool.room():
+            node = ready.popleft()
             if fault := table.fault_before(graph[node]):
                 table.end(node, fault)
-                ended.put(node)
+                order.done(node)
                 continue
-            work, parameters = _task(table, node)
-            before = [futures[name] for name in graph[node]]
-            futures[node] = pool.submit(work, {**parameters, **common}, wait_for=before)
+            work, config, own = _task(table, node)
+            parameters = {**own, "config": config.model_dump(mode="json"), **common}
+            before = [states[name] for name in graph[node]]
+            futures[node] = pool.submit(work, parameters, after=before, gpus=gpus(config))
             futures[node].add_done_callback(lambda _, node=node: ended.put(node))
+        if not futures:
+            continue
         node = ended.get()
-        if node in futures:
-            table.end(node, _outcome(futures[node], table.title(node)))
+        future = futures.pop(node)  # what nobody holds any more, Dask does not do again when it loses it
+        outcome = _outcome(future, table.title(node))
+        if outcome is None:
+            deaths[node] += 1
+            lost.append(future.task_run_id)
+            _record_crashes(lost)
+            if deaths[node] < TRIES:
+                ready.append(node)
+                continue
+            outcome = f"{table.title(node)}: {TRIES} workers died at it, one after the other; was there enough memory?"
+        table.end(node, outcome)
+        states[node] = future.state
         order.done(node)
+    _record_crashes(lost)
 
 
-def _task(table: SweepTable, node: str) -> tuple[Any, dict[str, Any]]:
-    """The task of a node, and its own parameters."""
+def _task(table: SweepTable, node: str) -> tuple[Any, RunConfig, dict[str, Any]]:
+    """The task of a node, the configuration it is for, and its own parameters."""
     if job := table.sharing.jobs.get(node):
-        own = {"label": job.label, "config": job.config.model_dump(mode="json"), "stage": job.stage}
-        return stage_task, own
+        return stage_task, job.config, {"label": job.label, "stage": job.stage, "key": job.key}
     member = table.member(node)
     made = [table.results[name] for name in member.jobs if name in table.results]
     done = {result["name"]: result["seconds"] for result in made if not result["cached"]}
-    config = member.cell.config.model_dump(mode="json")
-    return report_task, {"label": f"report-{label(member.cell)}", "config": config, "done": done}
+    return report_task, member.cell.config, {"label": f"report-{label(member.cell)}", "done": done}
 
 
-def _outcome(future: PrefectFuture[Any], title: str) -> dict[str, Any] | str:
-    """What a task returned, or why it failed."""
+def _outcome(future: PrefectFuture[Any], title: str) -> dict[str, Any] | str | None:
+    """What a task returned, or why it failed; None where its worker died."""
     future.wait()
     try:
         return future.result()
     except (InputError, TrainingError) as fault:
         return f"{title}: {fault}"
     except Exception as fault:  # noqa: BLE001 - whatever ends one task, faults of clusters too, the others go on
-        return f"{title}: {type(fault).__name__}: {fault}"
+        return None if worker_died(fault) else f"{title}: {type(fault).__name__}: {fault}"
+
+
+def _record_crashes(lost: list[UUID]) -> None:
+    """Tells the server of tasks whose workers can tell it no more; those it does not know yet stay in the list."""
+    with get_client(sync_client=True) as client:
+        for task_run in list(lost):
+            with contextlib.suppress(httpx.HTTPError):
+                client.set_task_run_state(task_run, Crashed(message="its worker died"), force=True)
+                lost.remove(task_run)
 
 
 def launch(

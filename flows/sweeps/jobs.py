@@ -6,6 +6,7 @@ Stages hand nothing to each other but what lies in the store, where each finds t
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +21,32 @@ from orca.store import StageRef, Store
 from orca.sweeps.sharing import TAKES
 from orca.sweeps.trials import Trials, step_of
 from orca.train import TrainingError
+from orca.types import InputError
 
 
-def do_stage(config: dict[str, Any], stage: str, store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001 - a parameter of a task
+def do_stage(config: dict[str, Any], stage: str, key: str, store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001 - a parameter of a task
     """Does one stage of a run, or finds it done.
 
     Args:
         config: the run's configuration.
         stage: embed, align, finetune, evaluate, source or baselines; what it takes must be in the store.
+        key: the key under which the sweep expects it.
         store: the store's folder, the same for all who take part.
         online: whether the hub may be asked for weights.
 
     Returns:
         Name, key, seconds, and whether it was there already.
+
+    Raises:
+        InputError: this machine plans another stage than the one that the sweep has planned.
     """
     made, place = _prepare(config, store, online=online)
+    if place.key(stage, documents(made)[stage]) != key:
+        raise InputError(
+            f"{platform.node()} plans this stage for {made.device} in {made.dtype or 'float32'}, the sweep otherwise: "
+            "start the sweep on a machine like the workers, or set device and precision, and "
+            "compare data and weights"
+        )
     ref: StageRef = getattr(run, stage)(made, place, *(_found(made, place, before) for before in TAKES.get(stage, ())))
     return {"name": ref.name, "key": ref.key, "seconds": ref.seconds, "cached": ref.cached}
 

@@ -5,20 +5,33 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from flows.sweeps.processes import Processes, cores, thread_settings
 
 if TYPE_CHECKING:  # a wrong option must be told before Prefect is imported
+    from prefect.client.schemas.objects import State
+    from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
+
+    from orca.config import RunConfig
 
 Kind = Literal["local", "dask", "ray"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 QUIET = {"PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "ERROR")}  # of workers: the table tells all
+STORED = 100 * 2**20  # bytes of memory that a Ray cluster shares; the jobs hand over nothing but JSON
+SHARED_GPU = 0.5  # of a GPU, for a job that may share it: two at once on each
+# By what Dask and Ray tell that the worker of a job died: package and exception.
+DEATHS = {
+    ("distributed", "KilledWorker"), ("ray", "NodeDiedError"), ("ray", "OutOfMemoryError"),
+    ("ray", "WorkerCrashedError"),
+}  # fmt: skip
 # The children of the local runner; a worker of a cluster has none.
 _children: ContextVar[Processes | None] = ContextVar("children", default=None)
 
@@ -27,6 +40,55 @@ def call(function: Callable[..., Any], *given: Any) -> Any:
     """Calls a job in this thread's child process; in a worker of a cluster, at once."""
     children = _children.get()
     return function(*given) if children is None else children.call(function, *given)
+
+
+def worker_died(fault: Exception) -> bool:
+    """Whether a job of a cluster ended because its worker died."""
+    return (type(fault).__module__.partition(".")[0], type(fault).__name__) in DEATHS
+
+
+def gpus(config: RunConfig) -> float:
+    """How much of a GPU each job of a run asks Ray for: one where it is planned for CUDA, half of one if it may share.
+
+    Also those that compute little, since a job without a GPU is another one: it would be planned for the CPU.
+    """
+    from orca.runtime import resolve_device
+
+    if resolve_device(config.device).type != "cuda":
+        return 0
+    return SHARED_GPU if config.share_device else 1
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Takes jobs.
+
+    Attributes:
+        runner: the task runner of Prefect at work.
+        room: how many jobs should be handed to it at once.
+        asking: within this context a job that is submitted asks for so much of a GPU.
+    """
+
+    runner: TaskRunner[Any]
+    room: Callable[[], float] = lambda: float("inf")
+    asking: Callable[[float], AbstractContextManager[Any]] = lambda gpus: nullcontext()
+
+    def submit(
+        self, work: Any, parameters: dict[str, Any], *, after: Sequence[State[Any]] = (), gpus: float = 0
+    ) -> PrefectFuture[Any]:
+        """Hands over a task.
+
+        Args:
+            work: the task.
+            parameters: its own.
+            after: states of completed tasks that Prefect's pages shall show before it.
+            gpus: how much of a GPU it needs where the cluster counts them.
+
+        Raises:
+            InputError: the cluster has no GPU.
+        """
+        with self.asking(gpus):
+            return self.runner.submit(work, parameters, wait_for=after)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _refusal(message: str) -> Exception:
@@ -50,8 +112,8 @@ def check_runner(kind: str, address: str | None) -> None:
 
 
 @contextmanager
-def started(kind: str, workers: int | None, address: str | None) -> Iterator[TaskRunner[Any]]:
-    """A task runner of Prefect that takes jobs. None of them is tried again by the cluster when its process dies.
+def started(kind: str, workers: int | None, address: str | None) -> Iterator[Pool]:
+    """Processes of this machine, or a cluster, that take jobs. None of them is tried again by the cluster itself.
 
     Args:
         kind: local, dask or ray.
@@ -59,13 +121,20 @@ def started(kind: str, workers: int | None, address: str | None) -> Iterator[Tas
         address: of a running cluster; one of this machine is started and ended with the block if None.
 
     Raises:
-        InputError: as of ``check_runner``, or workers elsewhere could not report to the Prefect server.
+        InputError: as of ``check_runner``, or the cluster does not answer, or its workers could not report to the
+            Prefect server.
     """
     check_runner(kind, address)
     _check_reach(address)
     make = {"local": _local, "dask": _dask, "ray": _ray}[kind]
-    with make(workers or cores(), address) as runner:
-        yield runner
+    with ExitStack() as held:
+        try:
+            pool = held.enter_context(make(workers or cores(), address))
+        except OSError as fault:
+            if address is None:
+                raise
+            raise _refusal(f"no {kind} cluster answers at {address}: {fault}") from fault
+        yield pool
 
 
 def _check_reach(address: str | None) -> None:
@@ -84,47 +153,71 @@ def _host(address: str) -> str | None:
 
 
 @contextmanager
-def _local(workers: int, address: None) -> Iterator[TaskRunner[Any]]:
+def _local(workers: int, address: None) -> Iterator[Pool]:
     from prefect.task_runners import ThreadPoolTaskRunner
 
     # The children end first: the runner waits for its threads, and those wait for them.
     with ThreadPoolTaskRunner(max_workers=workers) as runner, closing(Processes(thread_settings(workers))) as children:
         token = _children.set(children)
         try:
-            yield runner
+            yield Pool(runner)
         finally:
             _children.reset(token)
 
 
 @contextmanager
-def _dask(workers: int, address: str | None) -> Iterator[TaskRunner[Any]]:
+def _dask(workers: int, address: str | None) -> Iterator[Pool]:
+    os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "critical")  # the table tells of dead workers
     import dask  # pyright: ignore[reportMissingImports] - the extra dask
+    from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports] - its defaults come with the import
 
     local = {
-        "n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None,
+        "n_workers": workers, "threads_per_worker": 1, "processes": True,
+        "dashboard_address": "127.0.0.1:0",  # it answers in any case; here on a free port, to this machine alone
         "memory_limit": 0,  # by default a worker is stopped at its share of the memory; needs differ from job to job
     }  # fmt: skip
     settings = {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.nanny.pre-spawn-environ": {**thread_settings(workers), **QUIET},
-        "distributed.logging.distributed": "error",  # holds if it comes before the import
     }
-    with dask.config.set(settings):
-        from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports]
-
-        with DaskTaskRunner(address=address, cluster_kwargs=None if address else local) as runner:
-            yield runner
+    with (
+        dask.config.set(settings),
+        DaskTaskRunner(address=address, cluster_kwargs=None if address else local) as runner,
+    ):
+        client = runner.client  # connects
+        # A worker that dies ends all jobs that it was given: those that it has not begun, too.
+        yield Pool(runner, room=lambda: max(1, sum(client.nthreads().values())))
 
 
 @contextmanager
-def _ray(workers: int, address: str | None) -> Iterator[TaskRunner[Any]]:
+def _ray(workers: int, address: str | None) -> Iterator[Pool]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from prefect_ray import RayTaskRunner  # pyright: ignore[reportMissingImports] - the extra ray
     from prefect_ray.context import remote_options  # pyright: ignore[reportMissingImports] - the extra ray
 
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if not address:
-        settings |= {"num_cpus": workers, "include_dashboard": False}
+        settings |= {"num_cpus": workers, "include_dashboard": False, "object_store_memory": STORED}
         settings |= {"runtime_env": {"env_vars": thread_settings(workers)}}
-    with remote_options(max_retries=0), RayTaskRunner(address=address, init_kwargs=settings) as runner:
-        yield runner
+
+    def asking(gpus: float) -> AbstractContextManager[Any]:
+        import ray  # pyright: ignore[reportMissingImports] - comes with prefect-ray
+
+        if gpus and not ray.cluster_resources().get("GPU"):  # it would wait for one for ever
+            raise _refusal("runs are planned for CUDA, but Ray counts no GPU in its cluster; set device: cpu")
+        return remote_options(max_retries=0, num_gpus=gpus)
+
+    # Ray prints what happens to its workers; standard output is for the result.
+    with redirect_stdout(sys.stderr), _left(), RayTaskRunner(address or "local", settings) as runner:
+        yield Pool(runner, asking=asking)
+
+
+@contextmanager
+def _left() -> Iterator[None]:
+    """After the block this process is no part of a Ray cluster; the task runner stays connected by ``ray://``."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -14,10 +14,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
-from prefect.task_runners import TaskRunner
 
 from flows.sweeps import jobs
-from flows.sweeps.runners import call
+from flows.sweeps.runners import Pool, call, gpus
 from flows.sweeps.search_table import OpenStudy, SearchTable
 from orca.sweeps.trials import Trial
 from orca.train import TrainingError
@@ -37,7 +36,7 @@ def trial_task(
     return Completed(name="Pruned", message="lagged behind the others", data=found) if found["value"] is None else found
 
 
-def search(table: SearchTable, pool: TaskRunner[Any], common: dict[str, Any], *, at_once: int) -> None:
+def search(table: SearchTable, pool: Pool, common: dict[str, Any], *, at_once: int) -> None:
     """Does the trials of all studies, one of each in turn, and gives the table the runs of the best ones.
 
     Args:
@@ -56,7 +55,7 @@ def search(table: SearchTable, pool: TaskRunner[Any], common: dict[str, Any], *,
                 continue
             turns.append(study)
             if (parameters := _parameters(table, study, trial)) is not None:
-                future = pool.submit(trial_task, {**parameters, **common})
+                future = pool.submit(trial_task, {**parameters, **common}, gpus=gpus(study.planned.cells[0].config))
                 table.begin_trial()
                 running += 1
                 future.add_done_callback(lambda _, known=(future, study, trial.number): ended.put(known))
