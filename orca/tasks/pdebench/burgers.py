@@ -148,7 +148,7 @@ SPECS = (
         Frame(
             "sequence", "field", "nrmse", SequenceEncoding(), predictors={"mean of the input": mean_of_input},
             notes=("ORCA's one-shot map: the state at t = 2 from the one at t = 0",
-                   "nearly trivial: with nu = 1 the target is the mean of the input; burgers-nu0.01 is the task to report"),
+                   "nearly trivial: with nu = 1 the target is the mean of the input; report burgers-nu0.01"),
         ),
         title="Burgers, nu = 1, the state at t = 2 from the one at t = 0 (PDEBench)",
         provenance=ORIGIN,

@@ -65,7 +65,8 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 
 
 def relaxed(train: Examples) -> Callable[[Examples], np.ndarray]:
-    """What viscosity would leave: uniform velocity and pressure of the same momentum and energy, the density carried."""
+    """What viscosity would leave: uniform velocity and pressure of this momentum and energy, the density carried."""
+
     def answer(data: Examples) -> np.ndarray:
         state = np.moveaxis(data.x.astype(np.float64), 1, 0)  # (3, n, X)
         mass, momentum, energy = conserved(state).mean(-1)
@@ -73,9 +74,12 @@ def relaxed(train: Examples) -> Callable[[Examples], np.ndarray]:
         pressure = (GAMMA - 1) * (energy - 0.5 * momentum * velocity)
         places = state.shape[-1]
         moved = (np.arange(places) - velocity[:, None] * END * places / LENGTH) % places  # (n, X), where it came from
-        density = np.array([
-            np.interp(at, np.arange(places + 1), np.append(row, row[0])) for at, row in zip(moved, state[0], strict=True)
-        ])
+        density = np.array(
+            [
+                np.interp(at, np.arange(places + 1), np.append(row, row[0]))
+                for at, row in zip(moved, state[0], strict=True)
+            ]
+        )
         uniform = np.broadcast_to(np.stack([velocity, pressure], 1)[:, :, None], (len(mass), 2, places))
         return np.concatenate([density[:, None], uniform], 1).astype(np.float32)
 

@@ -67,7 +67,7 @@ def rub(whole: np.ndarray, step: float, *, width: float, viscosity: float) -> np
 
 
 def _solve_periodic(density: np.ndarray, stiff: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """v (n, X) with ``density v - stiff (v_next - v) + stiff_before (v - v_before) = right``, periodic.
+    """Solves for v (n, X) with ``density v - stiff (v_next - v) + stiff_before (v - v_before) = right``, periodic.
 
     One tridiagonal system for all rows; the corners by the formula of Sherman and Morrison.
     """
