@@ -151,7 +151,7 @@ class Published:
         folder = user_cache() / "tasks" / f"{self.name}-{self.key()[:12]}"
         if not (folder / SIDE).is_file():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.with_suffix(".lock")):  # of runs that begin at once, one generates
+            with FileLock(f"{folder}.lock"):  # of runs that begin at once, one generates
                 if not (folder / SIDE).is_file():
                     logger.info("generating %s", folder.name)
                     make(self, folder, self.maker.small)
