@@ -89,8 +89,8 @@ def loss_of(output: Tensor, target: Tensor, kind: TargetKind, scale: Tensor | No
     """The training loss, a mean over samples.
 
     Classes: cross-entropy. Multi-label: binary cross-entropy. Scalars: squared error in units of the training set's
-    standard deviation. Fields: relative L2 error, the norm over all channels and cells (Li et al. 2021, arXiv
-    2010.08895).
+    standard deviation. Fields: relative L2 error over the cells of a channel (Li et al. 2021, arXiv 2010.08895), mean
+    over the channels, which may differ in unit.
     """
     output = output.float()
     if kind == "classes":
@@ -99,7 +99,7 @@ def loss_of(output: Tensor, target: Tensor, kind: TargetKind, scale: Tensor | No
         return F.binary_cross_entropy_with_logits(output, target.float())
     if kind == "scalar":
         return ((output - target) / (1.0 if scale is None else scale)).square().mean()
-    error, norm = (output - target).flatten(1).norm(dim=1), target.flatten(1).norm(dim=1)
+    error, norm = (output - target).flatten(2).norm(dim=2), target.flatten(2).norm(dim=2)  # (B, C)
     return (error / norm.clamp(min=1e-12)).mean()
 
 

@@ -79,6 +79,19 @@ def test_field_metrics_are_means_over_samples_of_relative_norms():
     assert METRICS.get("nrmse").fn(p, u) == pytest.approx(0.5 / 4)
 
 
+def test_pdebench_has_a_norm_for_each_channel_where_orca_has_one_for_all():
+    u, p = np.zeros((2, 3, 4)), np.zeros((2, 3, 4))
+    u[:, 0], u[:, 1], u[:, 2] = 1.0, 10.0, 100.0
+    p[:] = u
+    p[0, 0], p[0, 1, :2] = 0.5, 5.0  # half of channel 0; half of channel 1 on half of its points
+    assert METRICS.get("nrmse").fn(p, u) == pytest.approx((0.5 + np.sqrt(0.125) + 0) / 3 / 2)
+    flat = np.sqrt((4 * 0.25 + 2 * 25) / (4 * (1 + 100 + 10_000)))
+    assert METRICS.get("relative_l2").fn(p, u) == pytest.approx(flat / 2)
+    assert METRICS.get("field_rmse").fn(p, u) == pytest.approx(np.sqrt((4 * 0.25 + 2 * 25) / 12) / 2)
+    assert METRICS.get("nrmse").fn(p[:, :1], u[:, :1]) == pytest.approx(0.25)  # one channel: both are the same
+    assert METRICS.get("relative_l2").fn(p[:, :1], u[:, :1]) == pytest.approx(0.25)
+
+
 def test_relative_l2_does_not_change_with_the_unit():
     p, u = random_problem("relative_l2")
     assert METRICS.get("relative_l2").fn(1e3 * p, 1e3 * u) == pytest.approx(METRICS.get("relative_l2").fn(p, u))

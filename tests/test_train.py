@@ -153,6 +153,8 @@ def test_losses_meet_known_answers() -> None:
     truth = torch.tensor([[[3.0, 4.0]], [[1.0, 0.0]]])
     guess = torch.tensor([[[0.0, 0.0]], [[1.0, 0.5]]])
     assert loss_of(guess, truth, "field").item() == pytest.approx((1.0 + 0.5) / 2)
+    two = torch.tensor([[[3.0, 4.0], [300.0, 400.0]]])  # channels of other units count alike
+    assert loss_of(two - torch.tensor([[0.5], [10.0]]), two, "field").item() == pytest.approx((0.1 + 0.02) / 2**0.5)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path) -> None:

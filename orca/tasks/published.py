@@ -151,7 +151,7 @@ class Published:
         folder = user_cache() / "tasks" / f"{self.name}-{self.key()[:12]}"
         if not (folder / SIDE).is_file():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.with_suffix(".lock")):  # of runs that begin at once, one generates
+            with FileLock(f"{folder}.lock"):  # of runs that begin at once, one generates
                 if not (folder / SIDE).is_file():
                     logger.info("generating %s", folder.name)
                     make(self, folder, self.maker.small)
@@ -196,10 +196,13 @@ class Frame:
     version: int = 1
 
 
-def published_task(published: Published, frame: Frame, *, title: str, provenance: Provenance) -> TaskSpec:
-    """The task that published files make."""
+def published_task(
+    published: Published, frame: Frame, *, title: str, provenance: Provenance, name: str = ""
+) -> TaskSpec:
+    """The task that published files make; a second task of the same files has a ``name`` of its own."""
+    name = name or published.name
     return TaskSpec(
-        name=published.name,
+        name=name,
         title=title,
         input=frame.input,
         target=frame.target,
@@ -207,8 +210,9 @@ def published_task(published: Published, frame: Frame, *, title: str, provenance
         provenance=provenance,
         encoding=frame.encoding,
         load=partial(load_folder, published, frame),
-        fingerprint=lambda: digest({"files": published.fingerprint(), "version": frame.version, "target": frame.target,
-                                    "encoding": frame.encoding, "predictors": sorted(frame.predictors)}),
+        fingerprint=lambda: digest({"task": name, "files": published.fingerprint(), "version": frame.version,
+                                    "target": frame.target, "encoding": frame.encoding,
+                                    "predictors": sorted(frame.predictors)}),
         predictors=frame.predictors,
         published=published,
     )  # fmt: skip

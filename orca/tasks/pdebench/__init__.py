@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from orca.tasks.pdebench import advection
+from orca.tasks.pdebench import advection, burgers, cfd1d, diffsorp, reacdiff1d
 
-SPECS = (*advection.SPECS,)
+SPECS = (*advection.SPECS, *burgers.SPECS, *reacdiff1d.SPECS, *diffsorp.SPECS, *cfd1d.SPECS)

@@ -39,7 +39,7 @@ def write(folder: Path, parts: Mapping[str, Arrays], points: int) -> None:
 
 def read(folder: Path) -> dict[str, Raw]:
     """First and last state."""
-    return read_pair(folder / FILE, KEY, time=END, points=POINTS)
+    return read_pair(folder / FILE, (KEY,), time=END, points=POINTS)
 
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:

@@ -1,9 +1,10 @@
-"""The HDF5 files of PDEBench: one array over samples, times and points, the test samples first."""
+"""The merged HDF5 files of PDEBench: an array (samples, times, points) for each field, the test samples first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
 from orca.types import InputError
 
 CITATION = "M. Takamoto et al., PDEBench: An Extensive Benchmark for Scientific Machine Learning, NeurIPS 2022"
+SOURCE, LICENCE = "https://github.com/pdebench/PDEBench", "CC BY 4.0"
 TEST = 0.1  # share of the samples that are test
 GRID = 1024  # points of a published one-dimensional file
 STEP, COARSE = 0.01, 20  # between its frames; of smaller files, frames beside the first
@@ -30,8 +32,10 @@ def write_merged(path: Path, parts: Mapping[str, Arrays], *, times: np.ndarray, 
     import h5py
 
     with h5py.File(path, "w") as file:
-        for name in parts["train"]:
-            file[name] = np.concatenate([parts["test"][name], parts["train"][name]])
+        for name, train in parts["train"].items():
+            test = parts["test"][name]
+            field = file.create_dataset(name, (len(test) + len(train), *train.shape[1:]), np.float32)
+            field[: len(test)], field[len(test) :] = test, train
         file["t-coordinate"], file["x-coordinate"] = times.astype(np.float32), points.astype(np.float32)
 
 
@@ -40,14 +44,14 @@ def frame_times(end: float, points: int) -> np.ndarray:
     return np.linspace(0, end, round(end / STEP) + 1 if points == GRID else COARSE + 1)
 
 
-def read_pair(path: Path, key: str, *, time: float, points: int) -> dict[str, Raw]:
-    """The first and a later frame of each sample of a merged file; the first tenth is test.
+def read_pair(path: Path, keys: Sequence[str], *, time: float, points: int = GRID) -> dict[str, Raw]:
+    """The first and a later frame of each sample of a merged file, (n, fields, X) each; the first tenth is test.
 
     Only these two frames are read.
 
     Args:
         path: the file.
-        key: the array (n, T, X).
+        keys: the arrays (n, T, X), one for each field.
         time: of the target.
         points: how many are kept of more, evenly.
 
@@ -55,10 +59,25 @@ def read_pair(path: Path, key: str, *, time: float, points: int) -> dict[str, Ra
         InputError: the file is not as published, or has no frame at that time.
     """
     with open_hdf5(path) as file:
-        found = dataset(file, key, ("samples", "times", "points"))
-        at = frame_at(dataset(file, "t-coordinate", ("times",))[: found.shape[1]], time, path)
-        kept = slice(None, None, max(1, found.shape[2] // points))
-        return split_first(rows(found, 0, kept), rows(found, at, kept))
+        fields = [dataset(file, key, ("samples", "times", "points")) for key in keys]
+        shape = fields[0].shape
+        for key, field in zip(keys, fields, strict=True):
+            if field.shape != shape:
+                raise InputError(f"{key} in {path} has shape {field.shape} and {keys[0]} {shape}; they must agree")
+        at = frame_at(_times(file, shape, path), time, path)
+        kept = slice(None, None, max(1, shape[2] // points))
+        x, y = (np.stack([rows(field, frame, kept) for field in fields], 1) for frame in (0, at))
+        return split_first(x, y)
+
+
+def _times(file: Any, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """Times of the frames, (T,); some published files have one time more, of the end of the last step."""
+    if "t-coordinate" not in file and shape[2] == GRID:
+        return STEP * np.arange(shape[1])  # files of full size all have these
+    times = dataset(file, "t-coordinate", ("times",))[: shape[1]]
+    if len(times) < shape[1]:
+        raise InputError(f"t-coordinate in {path} has {len(times)} times; expected one for each of {shape[1]} frames")
+    return times
 
 
 def frame_at(times: np.ndarray, time: float, path: Path) -> int:

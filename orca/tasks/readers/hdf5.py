@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def dataset(file: Any, key: str, axes: Sequence[int | str]) -> Any:
     """
     path = file.file.filename
     if key not in file:
-        raise InputError(f"{path} lacks {key}; it has {', '.join(file) or 'nothing'}")
+        raise InputError(f"{path} lacks {key}; it has {listed(file)}")
     found = file[key]
     shape = getattr(found, "shape", None)
     wanted = f"({', '.join(map(str, axes))})"
@@ -57,6 +58,12 @@ def dataset(file: Any, key: str, axes: Sequence[int | str]) -> Any:
     if found.dtype.kind not in "fiu":
         raise InputError(f"{key} in {path} holds {found.dtype}; expected numbers")
     return found
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """The first names in words."""
+    first = [*islice(names, most + 1)]
+    return ", ".join([*first[:most], "..."] if len(first) > most else first) or "nothing"
 
 
 def rows(found: Any, *index: int | slice) -> np.ndarray:
