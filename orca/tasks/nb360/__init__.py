@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from orca.tasks.nb360 import ecg
+from orca.tasks.nb360 import ecg, ninapro, satellite
 
-SPECS = (*ecg.SPECS,)
+SPECS = (
+    *ecg.SPECS,
+    *ninapro.SPECS,
+    *satellite.SPECS,
+)
