@@ -93,7 +93,9 @@ def turns(intervals: np.ndarray, start: np.ndarray, times: np.ndarray) -> np.nda
     return np.stack([np.interp(times, row, number) for row in peaks])
 
 
-def integrate(turn: np.ndarray, kind: np.ndarray, bumps: Bumps, rate: float, state: np.ndarray | None = None):
+def integrate(
+    turn: np.ndarray, kind: np.ndarray, bumps: Bumps, rate: float, state: np.ndarray | None = None
+) -> np.ndarray:
     """The trajectory (steps + 1, 3, n) of x, y, z by the classical Runge-Kutta method (equations 1 and 2).
 
     ``x' = alpha x - omega y``, ``y' = alpha y + omega x``, ``alpha = 1 - sqrt(x^2 + y^2)``,
