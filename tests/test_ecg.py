@@ -9,9 +9,11 @@ import pytest
 
 from orca.metrics import METRICS
 from orca.tasks import TASKS
+from orca.tasks.making import make
 from orca.tasks.nb360 import ecg, ecgsyn, rhythms
 from orca.tasks.nb360.beats import FEATURES, beats_of, rhythm
 from orca.tasks.nb360.ecgsyn import Bumps, P, R
+from orca.tasks.published import SIDE, Size
 from orca.types import Examples, InputError
 
 
@@ -121,6 +123,12 @@ def test_generated_records_pass_the_acceptance_checks(parts) -> None:
     checks = ecg.accept(parts, 3000)
     assert len(checks) == 3
     assert all(check.passed for check in checks), checks
+
+
+def test_a_tiny_set_is_made_though_its_checks_say_nothing(tmp_path: Path) -> None:
+    checks = make(ecg.ECG, tmp_path / "ecg", Size(1, 0, 1, 900))
+    assert not any(check.passed for check in checks)
+    assert sorted(path.name for path in (tmp_path / "ecg").iterdir()) == [ecg.FILE, SIDE]
 
 
 def test_windows_of_a_record_are_in_one_split_and_test_records_are_those_drawn_for_it(parts, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from orca.tasks.assemble import Raw, hold_out
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import read_npz
-from orca.tasks.nb360.beats import FEATURES, rhythm
+from orca.tasks.nb360.beats import FEATURES, beats_of, rhythm
 from orca.tasks.nb360.rhythms import LETTERS, RATE, durations, letters, records
 from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
 from orca.tasks.readers.arrays import numbers
@@ -119,18 +119,22 @@ def read(folder: Path, *, strides: Sequence[int] = (WINDOW,) * 4) -> dict[str, R
 
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
-    """Variation of RR and power of P waves tell N from A; a window has 2 to 6 beats, so that A is only partly seen."""
+    """Variation of RR and power of P waves tell N from A; a window has 2 to 6 beats, so that A is only partly seen.
+
+    Of a set without records of N or A, or with records shorter than a window, a check is NaN, which does not pass.
+    """
     arrays = parts["train"]
     which = np.array([LETTERS.index(one) for one in arrays["label"]])
     rows = split_up(arrays["data"], arrays["length"])
-    told = which < 2
-    found = np.concatenate([rhythm(rows[i][None], RATE) for i in np.flatnonzero(told)])
-    cut = windows(rows, which)
-    beats = rhythm(cut.x[cut.y == 0], RATE)[:, FEATURES.index("beats")]
-    usual = float(((beats >= 2) & (beats <= 6)).mean())
+    told = np.flatnonzero(which < 2)
+    both = len(np.unique(which[told])) == 2
+    found = np.concatenate([rhythm(rows[i][None], RATE) for i in told]) if both else np.zeros((0, len(FEATURES)))
+    normal = windows([row for row, k in zip(rows, which, strict=True) if k == 0], np.zeros((which == 0).sum(), int))
+    beats = [len(peaks) for peaks in beats_of(normal.x, RATE)] if len(normal.x) else []
+    usual = float(np.mean([2 <= count <= 6 for count in beats])) if beats else np.nan
 
     def told_by(feature: str) -> float:
-        return float(roc_auc_score(which[told], found[:, FEATURES.index(feature)]))
+        return float(roc_auc_score(which[told], found[:, FEATURES.index(feature)])) if both else np.nan
 
     return [Check("AUROC of A against N by the variation of RR", told_by("RR variation"), 0.95),
             Check("AUROC of N against A by the power of P waves", 1 - told_by("P power"), 0.9),
