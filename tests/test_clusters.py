@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -34,7 +33,7 @@ from orca.sweeps.cells import cells
 from orca.sweeps.grid import load_grid
 from orca.sweeps.sharing import share
 from orca.types import InputError
-from tests.served import PATIENCE, free_port, wait_for
+from tests.served import free_port, wait_for
 from tests.sweeping import GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +78,6 @@ def process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A program of an engine, in surroundings where these tests can be imported; ended with the block."""
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {**os.environ, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    variables["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = str(PATIENCE)
     running = subprocess.Popen(
         [sys.executable, "-m", module, *arguments], env=variables, text=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -104,22 +102,21 @@ def dask_elsewhere(folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def ray_elsewhere() -> Iterator[str]:
     """The address of a Ray cluster that these tests have started, one that says it has two cores and a GPU."""
-    port, client = free_port(), free_port()
+    port = free_port()
     options = {
-        "port": port, "ray-client-server-port": client, "num-cpus": 2, "num-gpus": 1, "include-dashboard": False,
-        "object-store-memory": 100 * 2**20, "node-ip-address": "127.0.0.1",
+        "port": port, "ray-client-server-port": free_port(), "num-cpus": 2, "num-gpus": 1, "include-dashboard": False,
+        "object-store-memory": 100 * 2**20,
     }  # fmt: skip
     given = [f"--{name}={value}" for name, value in options.items()]
     with process("ray.scripts.scripts", "start", "--head", "--block", *given) as head:
+        asking = [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address=127.0.0.1:{port}"]
 
-        def listening() -> bool:
+        def ready() -> bool:
             assert head.poll() is None, "the head of Ray has ended"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", client), 1):
-                return True
-            return False
+            return subprocess.run(asking, capture_output=True, check=False).returncode == 0
 
-        wait_for(listening, "the head of Ray")
-        yield f"ray://127.0.0.1:{client}"
+        wait_for(ready, "the head of Ray")
+        yield f"127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
