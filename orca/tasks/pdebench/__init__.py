@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from orca.tasks.pdebench import advection
+from orca.tasks.pdebench import advection, darcy, reacdiff2d, shallow_water
 
 SPECS = (*advection.SPECS,)
+SPECS += (*darcy.SPECS, *reacdiff2d.SPECS, *shallow_water.SPECS)

@@ -1,0 +1,7 @@
+"""The tasks of NAS-Bench-360 (Tu et al. 2022, arXiv 2110.05668)."""
+
+from __future__ import annotations
+
+from orca.tasks.nb360 import darcy_flow
+
+SPECS = (*darcy_flow.SPECS,)
