@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orca.tasks.pdebench import advection, darcy, reacdiff2d, shallow_water
+from orca.tasks.pdebench import advection, cfd2d, darcy, reacdiff2d, shallow_water
 
 SPECS = (*advection.SPECS,)
-SPECS += (*darcy.SPECS, *reacdiff2d.SPECS, *shallow_water.SPECS)
+SPECS += (*darcy.SPECS, *shallow_water.SPECS, *reacdiff2d.SPECS, *cfd2d.SPECS)
