@@ -135,10 +135,10 @@ SPECS = (
         Frame(
             "grid", "field", "nrmse", GridEncoding(channels="first"), predictors={"uniform state": at_rest},
             notes=(
-                "nRMSE in physical units, the mean over the four fields; ORCA's code normalises them point by point and "
-                "reports the error of that",
-                "viscosity has stopped the gas by t = 1: pressure is nearly uniform, and what is left of the velocity is "
-                "its mean, which the kept momentum gives",
+                "nRMSE in physical units, the mean over the four fields; ORCA's code normalises them point by point "
+                "and reports the error of that",
+                "viscosity has stopped the gas by t = 1: pressure is nearly uniform, and what is left of the velocity "
+                "is its mean, which the kept momentum gives",
             ),
         ),
         title="viscous gas in 2-D at Mach 1, density, pressure and velocity at t = 1 from those at t = 0 (PDEBench)",

@@ -44,7 +44,7 @@ def write_groups(path: Path, parts: Mapping[str, Arrays], *, times: np.ndarray, 
 
 
 def read_groups(path: Path, *, channels: int, time: float) -> dict[str, Raw]:
-    """First frame and the one at ``time`` of every sample, (n, X, Y, C) float32; the last tenth is test.
+    """First frame and the one at ``time`` of every sample, (n, C, X, Y) float32; the last tenth is test.
 
     Only these two frames are read. Where a file has no ``grid/t`` its last frame is taken for the one at ``time``.
 
@@ -61,10 +61,10 @@ def read_groups(path: Path, *, channels: int, time: float) -> dict[str, Raw]:
         at = shape[0] - 1
         if "grid/t" in file[names[0]]:
             at = frame_at(np.asarray(dataset(file[names[0]], "grid/t", (shape[0],))), time, path)
-        x, y = np.empty((2, len(names), *shape[1:]), np.float32)
+        x, y = np.empty((2, len(names), channels, *shape[1:3]), np.float32)
         for row, name in enumerate(names):
             found = _sample(file, name, shape)
-            x[row], y[row] = found[0], found[at]
+            x[row], y[row] = (np.moveaxis(found[frame], -1, 0) for frame in (0, at))
     return split_last(x, y)
 
 

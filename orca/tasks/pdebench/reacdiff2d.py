@@ -42,11 +42,11 @@ def write(folder: Path, parts: Mapping[str, Arrays], points: int) -> None:
 def read(folder: Path) -> dict[str, Raw]:
     """Only u at the beginning and v at the end, (n, X, Y)."""
     raw = read_groups(folder / FILE, channels=2, time=END)
-    return {name: Raw(part.x[..., 0], part.y[..., 1]) for name, part in raw.items()}
+    return {name: Raw(part.x[:, 0], part.y[:, 1]) for name, part in raw.items()}
 
 
 def read_full(folder: Path) -> dict[str, Raw]:
-    """Both u and v at the beginning and at the end, (n, X, Y, 2)."""
+    """Both u and v at the beginning and at the end, (n, 2, X, Y)."""
     return read_groups(folder / FILE, channels=2, time=END)
 
 
@@ -118,7 +118,7 @@ SPECS = (
         published_task(
             replace(NOISE, read=read_full),
             Frame(
-                "grid", "field", "nrmse", GridEncoding(channels="last"), predictors={_GAIN: radial_gains},
+                "grid", "field", "nrmse", GridEncoding(channels="first"), predictors={_GAIN: radial_gains},
                 notes=("u and v at t = 5 from u and v at t = 0; nRMSE is the mean over both",),
             ),
             title="FitzHugh-Nagumo in 2-D, u and v at t = 5 from u and v at t = 0 (PDEBench)",

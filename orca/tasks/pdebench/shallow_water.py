@@ -74,7 +74,7 @@ def write_hard(folder: Path, parts: Mapping[str, Arrays], points: int) -> None:
 
 def _read(path: Path) -> dict[str, Raw]:
     raw = read_groups(path, channels=1, time=END)
-    return {name: Raw(part.x[..., 0], part.y[..., 0]) for name, part in raw.items()}
+    return {name: Raw(part.x[:, 0], part.y[:, 0]) for name, part in raw.items()}
 
 
 def read(folder: Path) -> dict[str, Raw]:
