@@ -20,7 +20,7 @@ SHARED_ROWS = {
     "shallow-water",  # as published: a radius gives one of 24 discs of cells, of 81 at the published size
     "darcy-pdebench",  # as published: some media have the low permeability everywhere
 }
-LARGE = {"darcy85"}  # half a minute to generate; tests/test_darcy.py covers its solver
+LARGE = {"darcy85", "cfd2d"}  # half a minute to generate; test_darcy.py and test_pdebench_2d.py cover their solvers
 
 
 @functools.cache
