@@ -37,7 +37,7 @@ def blobs(points: int, count: int, generator: np.random.Generator) -> np.ndarray
 
 @lru_cache(maxsize=1)
 def threshold() -> float:
-    """The mean of ``blobs`` over the square and all draws, 1.852
+    """The mean of ``blobs`` over the square and all draws, 1.852.
 
     The published generator takes the mean over a batch; its limit for large ones makes the samples independent. Over
     the square and all centres, a bell has the mean g(w)^2, g = sqrt(pi w) erf(1 / sqrt(w)) - w (1 - exp(-1 / w)).
