@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from orca.runtime import rng
-from orca.tasks.darcy_solver import HIGH, LOW, gaussian_field, permeability, solve
+from orca.tasks.darcy_solver import HIGH, LOW, gaussian_field, permeability, solve, solve_cells
+from orca.tasks.effective_medium import homogeneous, power_mean
 from orca.tasks.pde import DarcySettings, cache_folder, cached_darcy, darcy_task, generate_darcy
+from orca.types import Examples
 
 SMALL = DarcySettings(size=9, n_train=6, n_val=2, n_test=3)
 
@@ -36,6 +38,31 @@ def test_the_error_falls_with_the_square_of_the_step():
     errors = [_manufactured(size) for size in (11, 21, 41)]
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.05)
+
+
+def test_cells_are_solved_on_a_square_that_is_one_cell_wider():
+    wide = 1 + 1 / 64
+    assert solve_cells(np.ones((64, 64))).max() == pytest.approx(0.07367 * wide**2, rel=1e-3)
+
+
+def test_cells_give_off_what_the_source_gives_and_their_pressure_is_proportional_to_it():
+    a = np.where(gaussian_field(24, generator=rng("cells")) > 0, 1.0, 0.1)
+    u = solve_cells(a, 0.1)
+    out = sum(
+        (side * value).sum() for side, value in zip(*([x[0], x[-1], x[:, 0], x[:, -1]] for x in (a, u)), strict=True)
+    )
+    assert out == pytest.approx(0.1, rel=1e-10)  # fluxes a u / h over faces of h: the source over the whole square
+    np.testing.assert_allclose(solve_cells(a, 1.0), 10 * u, rtol=1e-12)
+
+
+def test_the_homogeneous_medium_is_exact_where_the_medium_is_one():
+    a = np.array([1.0, 2.0, 5.0])[:, None, None, None] * np.ones((3, 1, 15, 15))
+    y = np.stack([solve(sample[0])[None] for sample in a])
+    data = Examples(a.astype(np.float32), y.astype(np.float32), None)
+    found = homogeneous(lambda n: solve(np.ones((n, n))))(data)(data)
+    np.testing.assert_allclose(found, y, rtol=1e-5, atol=1e-9)
+    mixed = np.array([1.0, 4.0]).reshape(1, 1, 1, 2)
+    assert [power_mean(mixed, p).item() for p in (-1, 0, 1)] == pytest.approx([1.6, 2.0, 2.5])
 
 
 def test_pressure_is_zero_on_the_boundary_and_positive_inside():

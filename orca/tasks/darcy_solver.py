@@ -32,14 +32,15 @@ def permeability(size: int, *, generator: np.random.Generator) -> np.ndarray:
     return np.where(gaussian_field(size, generator=generator) >= 0, HIGH, LOW)
 
 
-def solve(a: np.ndarray, f: np.ndarray | float = 1.0) -> np.ndarray:
-    """The pressure u with -div(a grad u) = f on the unit square and u = 0 on its boundary.
+def solve(a: np.ndarray, f: np.ndarray | float = 1.0, *, per_unit: int | None = None) -> np.ndarray:
+    """The pressure u with -div(a grad u) = f on a square and u = 0 on its boundary.
 
-    Five-point differences on K x K nodes, h = 1 / (K - 1); a cell face has the mean of its two nodes' coefficients.
+    Five-point differences on K x K nodes; a cell face has the mean of its two nodes' coefficients.
 
     Args:
         a: coefficient at the nodes, (K, K), positive.
         f: right-hand side, a number or (K, K).
+        per_unit: node distances in a unit of length; unset takes K - 1, which is the unit square.
 
     Returns:
         u at the nodes, (K, K), float64.
@@ -54,11 +55,19 @@ def solve(a: np.ndarray, f: np.ndarray | float = 1.0) -> np.ndarray:
     values = np.concatenate([middle.ravel(), below, below, beside, beside])
     count = (size - 2) ** 2
     matrix = sparse.csc_array((values, (rows, columns)), shape=(count, count))
-    load = np.broadcast_to(np.asarray(f, float), a.shape)[inner, inner].ravel() / (size - 1) ** 2
+    load = np.broadcast_to(np.asarray(f, float), a.shape)[inner, inner].ravel() / (per_unit or size - 1) ** 2
     factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     u = np.zeros(a.shape)
     u[inner, inner] = factor.solve(load).reshape(size - 2, size - 2)
     return u
+
+
+def solve_cells(a: np.ndarray, f: float = 1.0) -> np.ndarray:
+    """The same with values in the middle of K x K cells of the unit square, and u = 0 half a cell outside.
+
+    So PDEBench closes its grid, with cells of u = 0 around it; the coefficient there is that of the neighbour.
+    """
+    return solve(np.pad(a, 1, mode="edge"), f, per_unit=len(a))[1:-1, 1:-1]
 
 
 @lru_cache(maxsize=8)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from orca.tasks.nb360 import ecg, ninapro, satellite
+from orca.tasks.nb360 import darcy_flow, ecg, ninapro, satellite
 
 SPECS = (
+    *darcy_flow.SPECS,
     *ecg.SPECS,
     *ninapro.SPECS,
     *satellite.SPECS,

@@ -36,7 +36,9 @@ def write_groups(path: Path, parts: Mapping[str, Arrays], *, times: np.ndarray, 
                 group[f"grid/{name}"] = values.astype(np.float32)
 
 
-def read_groups(path: Path, *, time: float, end: float, axes: tuple[str, ...] = ("x",)) -> dict[str, Raw]:
+def read_groups(
+    path: Path, *, time: float, end: float, axes: tuple[str, ...] = ("x",), channels: int | str = "channels"
+) -> dict[str, Raw]:
     """The first and a later frame of each sample, (n, C, *S) each; the last tenth is test.
 
     Args:
@@ -44,6 +46,7 @@ def read_groups(path: Path, *, time: float, end: float, axes: tuple[str, ...] = 
         time: of the target.
         end: time of the last frame of a published file, which may lack its times.
         axes: names of the axes of a frame.
+        channels: how many there must be, if that is known.
 
     Raises:
         InputError: the file is not as published, samples differ in shape, or there is no frame at that time.
@@ -52,7 +55,7 @@ def read_groups(path: Path, *, time: float, end: float, axes: tuple[str, ...] = 
         names = sorted((name for name in file if name.isdigit()), key=int)
         if not names:
             raise InputError(f"{path} has no samples; expected groups 0000, 0001, ...; it has {listed(file)}")
-        first = dataset(file, f"{names[0]}/data", ("times", *axes, "channels"))
+        first = dataset(file, f"{names[0]}/data", ("times", *axes, channels))
         if f"{names[0]}/grid/t" in file or len(first) != FRAMES:
             times = dataset(file, f"{names[0]}/grid/t", (len(first),))[:]
         else:
@@ -62,6 +65,12 @@ def read_groups(path: Path, *, time: float, end: float, axes: tuple[str, ...] = 
         for row, name in enumerate(names):
             sample = dataset(file, f"{name}/data", first.shape)
             pairs[0, row], pairs[1, row] = sample[0], sample[at]
-    x, y = np.ascontiguousarray(np.moveaxis(pairs, -1, 2))
+    if len(names) < 3:
+        raise InputError(f"{path} has {len(names)} samples; at least 3 are needed to train, validate and test")
+    return split_last(*np.ascontiguousarray(np.moveaxis(pairs, -1, 2)))
+
+
+def split_last(x: np.ndarray, y: np.ndarray) -> dict[str, Raw]:
+    """The last tenth as test, the others as train."""
     count = len(x) - max(1, round(TEST * len(x)))
     return {"train": Raw(x[:count], y[:count]), "test": Raw(x[count:], y[count:])}

@@ -1,0 +1,115 @@
+"""MATLAB files: version 5, which scipy reads, and 7.3, which is HDF5 with the axes in reverse."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orca.tasks.readers.hdf5 import dataset, open_hdf5
+from orca.types import InputError
+
+NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+
+
+@dataclass(frozen=True)
+class MatlabArray:
+    """An array of a MATLAB file, not yet read.
+
+    Attributes:
+        path: the file.
+        key: name of the variable.
+        shape: as MATLAB shows it.
+        hdf5: whether the file is of version 7.3.
+    """
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    hdf5: bool
+
+    def read(self, *index: slice) -> np.ndarray:
+        """``array[index]`` as float32. Of version 7.3 only that part is read, of version 5 the whole array."""
+        if self.hdf5:
+            with open_hdf5(self.path) as file:
+                part = np.asarray(file[self.key][index[::-1]], dtype=np.float32)
+                return np.ascontiguousarray(part.T)
+        from scipy.io import loadmat
+
+        try:
+            whole = loadmat(str(self.path), variable_names=[self.key])[self.key]
+        except _damage() as fault:
+            raise _damaged(self.path, fault) from fault
+        return np.ascontiguousarray(whole[index], dtype=np.float32)
+
+
+def matlab_array(path: Path, key: str, axes: Sequence[int | str]) -> MatlabArray:
+    """Finds an array of numbers.
+
+    Args:
+        path: a file of version 5 or 7.3.
+        key: name of the variable.
+        axes: its axes as MATLAB shows them: a number where the length is fixed, a name where it is not.
+
+    Raises:
+        InputError: there is no such file, it is none of MATLAB's or damaged, or the variable is not there, holds no
+            numbers or has other axes.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; expected a MATLAB file")
+    if h5py.is_hdf5(path):
+        with open_hdf5(path) as file:
+            found = dataset(file, key, [str(axis) for axis in axes[::-1]])  # lengths are compared as MATLAB shows them
+            shape = tuple(found.shape[::-1])
+        _check_shape(path, key, shape, axes, note=" once its axes are reversed, as version 7.3 stores them")
+        return MatlabArray(path, key, shape, hdf5=True)
+    shape = _shape_of_version_5(path, key)
+    _check_shape(path, key, shape, axes)
+    return MatlabArray(path, key, shape, hdf5=False)
+
+
+def _shape_of_version_5(path: Path, key: str) -> tuple[int, ...]:
+    from scipy.io import whosmat
+
+    try:
+        variables = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}
+    except _damage() as fault:
+        raise _damaged(path, fault) from fault
+    if key not in variables:
+        raise InputError(f"{path} lacks {key}; it has {', '.join(variables) or 'nothing'}")
+    shape, kind = variables[key]
+    if kind not in NUMBERS:
+        raise InputError(f"{key} in {path} is of MATLAB's class {kind}; expected an array of numbers")
+    return tuple(shape)
+
+
+def _check_shape(path: Path, key: str, shape: tuple[int, ...], axes: Sequence[int | str], note: str = "") -> None:
+    fits = len(shape) == len(axes) and all(isinstance(a, str) or a == s for a, s in zip(axes, shape, strict=True))
+    if not fits:
+        raise InputError(f"{key} in {path} has shape {shape}{note}; expected ({', '.join(map(str, axes))})")
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What scipy raises on bytes that are no MATLAB file, or end too early."""
+    from scipy.io.matlab import MatReadError
+
+    return (
+        MatReadError,
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        KeyError,
+        IndexError,
+        NotImplementedError,
+        zlib.error,
+    )
+
+
+def _damaged(path: Path, fault: Exception) -> InputError:
+    return InputError(f"{path} is no MATLAB file, or it is damaged ({fault}); get or make it again")
