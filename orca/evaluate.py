@@ -45,18 +45,20 @@ def score(
     device = next(model.parameters()).device
 
     def scores_of(data: Examples) -> np.ndarray:
-        return answers(model, data, device=device, dtype=dtype)
+        return answers(model, data, device=device, dtype=dtype, call=model.answer)
 
-    arrays: dict[str, np.ndarray] = {"test_scores": scores_of(splits.test), "test_y": splits.test.y}
+    arrays: dict[str, np.ndarray] = {"test_scores": scores_of(splits.test), "test_y": splits.test.truth()}
     shift = {}
     for name, data in splits.shift.items():
-        arrays |= {f"shift_{name}_scores": scores_of(data), f"shift_{name}_y": data.y}
-        shift[name] = measure(metric, arrays[f"shift_{name}_scores"], data.y)
-    others = {m.name: m.fn(arrays["test_scores"], splits.test.y) for m in metrics_for(splits.layout) if m != metric}
-    test = measure(metric, arrays["test_scores"], splits.test.y)
+        arrays |= {f"shift_{name}_scores": scores_of(data), f"shift_{name}_y": data.truth()}
+        shift[name] = measure(metric, arrays[f"shift_{name}_scores"], arrays[f"shift_{name}_y"])
+    scores, y = arrays["test_scores"], arrays["test_y"]
+    others = {m.name: m.fn(scores, y) for m in metrics_for(splits.layout) if m != metric}
+    test = measure(metric, scores, y)
     write_json(out / "layout.json", dataclasses.asdict(splits.layout))
-    arrays["examples_x"] = splits.test.x[:EXAMPLES]
-    if splits.test.length is not None:
-        arrays["examples_length"] = splits.test.length[:EXAMPLES]
+    shown = splits.test.subset(splits.test.firsts()[:EXAMPLES])
+    arrays["examples_x"] = shown.x
+    if shown.length is not None:
+        arrays["examples_length"] = shown.length
     np.savez_compressed(out / "predictions.npz", **arrays)  # type: ignore[arg-type]
     return {"test": test, "shift": shift, "others": others}

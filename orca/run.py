@@ -118,7 +118,11 @@ def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, p
 
     def build(out: Path) -> None:
         data, model = made.data(), _model(made, before.path, aligned.path)
-        fit = Fit(model, config.method, config.finetune, metric=metric, seed=config.seed, dtype=made.dtype, work=out)
+        model.average(config.finetune.augment)
+        fit = Fit(
+            model, config.method, config.finetune, metric=metric, seed=config.seed, dtype=made.dtype, work=out,
+            augment=made.augment(),
+        )  # fmt: skip
         report = fit.run(data.train, data.val, progress=progress)
         model.save_pretrained(out / "model")
         validation = {"value": report.best_value, "epoch": report.best_epoch}
