@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from orca.batches import answers
-from orca.metrics import Metric, bootstrap_interval, metrics_for
+from orca.metrics import Metric, bootstrap_interval, metrics_for, one_sided
 from orca.model import AdaptedModel
 from orca.runtime import write_json
 from orca.types import Examples, Splits
@@ -19,15 +19,16 @@ EXAMPLES = 16  # test inputs that the report shows
 
 
 def measure(metric: Metric, scores: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """A metric over a whole set with its bootstrap 95 % interval."""
+    """A metric over a whole set with its bootstrap 95 % interval; of labels, how many it leaves out, if any."""
     low, high = bootstrap_interval(metric, scores, y)
+    left_out = int(one_sided(y).sum()) if metric.target == "multilabel" else 0
     return {
         "name": metric.name,
         "value": metric.fn(scores, y),
         "higher_is_better": metric.higher_is_better,
         "ci95": [low, high],
         "n": len(y),
-    }
+    } | ({"labels_left_out": left_out} if left_out else {})
 
 
 def score(
