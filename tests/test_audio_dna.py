@@ -286,5 +286,5 @@ def test_word_regression_finds_a_planted_word() -> None:
     bases[y == 1, 20:26] = [0, 0, 1, 2, 3, 1]
     data = Examples(np.eye(4, dtype=np.float32)[bases].transpose(0, 2, 1), np.stack([y, 0 * y], axis=1))
     scores = word_regression(data.subset(np.arange(300)))(data.subset(np.arange(300, 400)))
-    assert label_aurocs(scores[:, :1], y[300:, None])[0] > 0.9
+    assert label_aurocs(scores[:, :1], y[300:, None])[0] > 0.85
     assert not scores[:, 1].any()

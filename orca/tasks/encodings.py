@@ -10,17 +10,13 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from orca.tasks.letters import IUPAC, letter_table
 from orca.tasks.waveform import log_mel, mel_decibels
 from orca.types import InputError, InputKind
 
 Encoded = tuple[np.ndarray, np.ndarray | None]
 
-BASES = "ACGT"
-IUPAC = {
-    **{base: base for base in BASES},
-    **{"U": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"},
-    **{"B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT"},
-}
+_LETTERS = letter_table()
 
 
 class _Encoding(BaseModel):
@@ -254,18 +250,6 @@ Encoding = Annotated[
     Field(discriminator="kind"),
 ]
 ENCODING: TypeAdapter[Encoding] = TypeAdapter(Encoding)
-
-
-def _letter_table() -> np.ndarray:
-    """The one-hot row of each ASCII code, (128, 4); zero for what stands for no base."""
-    table = np.zeros((128, 4), np.float32)
-    for letter, bases in IUPAC.items():
-        row = [1 / len(bases) if base in bases else 0.0 for base in BASES]
-        table[ord(letter)] = table[ord(letter.lower())] = row
-    return table
-
-
-_LETTERS = _letter_table()
 
 
 def _numeric(raw: np.ndarray, kind: str, axes: tuple[int, ...], form: str) -> np.ndarray:

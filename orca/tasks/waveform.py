@@ -82,7 +82,7 @@ def mel_decibels(raw: np.ndarray, *, rate: int, bands: int, window: int, hop: in
     for i, clip in enumerate(raw):
         padded = np.pad(clip.astype(np.float32) / unit, (before, window - before), mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][: out.shape[2]] * taper
-        wave = scipy.fft.rfft(frames, points)  # (F, points // 2 + 1)
+        wave = np.asarray(scipy.fft.rfft(frames, points), np.complex64)  # (F, points // 2 + 1)
         power = (wave.real**2 + wave.imag**2) @ filters  # (F, M)
         level = 10 * np.log10(np.maximum(power, QUIETEST))
         level = np.maximum(level, level.max() - RANGE)

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from orca.runtime import rng
-from orca.tasks.encodings import BASES, IUPAC
+from orca.tasks.letters import BASES, IUPAC
 
 # Textbook consensus sequences of transcription factors' binding sites.
 MOTIFS = {
@@ -190,7 +190,7 @@ def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return total[:, np.clip(last + 1, 0, size)] - total[:, np.clip(first, 0, size)]
 
     found = between(at + APART[0], at + APART[1]) + between(at - APART[1], at - APART[0])
-    return (a & (found > 0)).any(1)
+    return np.any(a & (found > 0), axis=1)
 
 
 def _margins(x: np.ndarray, labels: list[tuple[str, ...]]) -> np.ndarray:
