@@ -20,8 +20,10 @@ from orca.augment import (
     reverse_complement,
     spec_augment,
 )
+from orca.baselines import fit_baselines
 from orca.batches import answers
 from orca.config import check_config
+from orca.evaluate import score
 from orca.methods import METHODS
 from orca.metrics import METRICS
 from orca.model import AdaptedModel
@@ -213,3 +215,18 @@ def test_labels_that_are_there_weigh_more() -> None:
     there, absent = np.log1p(np.exp(-0.5)), np.log1p(np.exp(-1.0))
     assert float(loss_of(logits, y, "multilabel", positive=4)) == pytest.approx((4 * there + absent) / 2)
     assert float(loss_of(logits, y, "multilabel")) == pytest.approx((there + absent) / 2)
+
+
+def test_grouped_sets_are_scored_by_answers_beside_baselines_that_are_too(tmp_path: Path) -> None:
+    data = tiny_examples("multilabel", 24)
+    clips = data.subset(np.repeat(np.arange(24), 2))
+    clips = Examples(clips.x, clips.y, group=np.repeat(np.arange(24), 2))
+    whole = Splits(data, clips, clips, Layout("sequence", "multilabel", (2, 12), (3,)), {"other": clips})
+    found = score(tiny_adapted("multilabel"), whole, METRICS.get("map"), dtype=None, out=tmp_path)
+    assert (found["test"]["n"], found["shift"]["other"]["n"]) == (24, 24)
+    arrays = np.load(tmp_path / "predictions.npz", allow_pickle=False)
+    assert [len(arrays[key]) for key in ("test_scores", "test_y", "examples_x")] == [24, 24, 16]
+    np.testing.assert_array_equal(arrays["examples_x"], data.x[:16])
+    rivals = fit_baselines(whole, METRICS.get("map"), seed=0)
+    alone = Splits(data, data, data, whole.layout)
+    assert rivals["ridge"]["test"] == pytest.approx(fit_baselines(alone, METRICS.get("map"), seed=0)["ridge"]["test"])
