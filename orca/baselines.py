@@ -44,8 +44,7 @@ class _Fit:
 
     x: np.ndarray
     y: np.ndarray
-    x_val: np.ndarray
-    y_val: np.ndarray
+    val: Examples
     layout: Layout
     metric: Metric
 
@@ -53,7 +52,7 @@ class _Fit:
         """The first candidate that no other beats on validation."""
         chosen, value = candidates[0], float("nan")
         for scorer in candidates:
-            new = self.metric.fn(scorer(self.x_val), self.y_val)
+            new = self.metric.fn(self.val.answered(scorer(self.val.x)), self.val.truth())
             if self.metric.better(new, value):
                 chosen, value = scorer, new
         return chosen
@@ -81,8 +80,9 @@ def fit_baselines(
     rows, val_rows = _some(len(train), most, rng), _some(len(val), most, rng)
     raw = _features(train, layout, rows)
     scale = _Scale.of(raw, layout, seed)
-    x_val = scale(_features(val, layout, val_rows))
-    fit = _Fit(scale(raw), np.asarray(train.y[rows]), x_val, np.asarray(val.y[val_rows]), layout, metric)
+    group = None if val.group is None else val.group[val_rows]
+    chosen = Examples(scale(_features(val, layout, val_rows)), np.asarray(val.y[val_rows]), group=group)
+    fit = _Fit(scale(raw), np.asarray(train.y[rows]), chosen, layout, metric)
     scorers = {name: scorer for make in (_constant, _linear, _nearest) for name, scorer in make(fit).items()}
     sets = {"test": splits.test, **splits.shift}
     own = {name: predictor(train) for name, predictor in (predictors or {}).items()}
@@ -93,7 +93,7 @@ def fit_baselines(
         features = _features(examples, layout, np.arange(len(examples)), scale)
         scores = {name: _in_chunks(scorer, features) for name, scorer in scorers.items()}
         for baseline, found in (scores | {name: answer(examples) for name, answer in own.items()}).items():
-            value = metric.fn(found, examples.y)
+            value = metric.fn(examples.answered(found), examples.truth())
             if np.isfinite(value):
                 out[baseline][name] = value
     return {name: values for name, values in out.items() if values}

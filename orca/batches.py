@@ -47,7 +47,7 @@ def answers(
     batch_size: int = 128,
     call: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> np.ndarray:
-    """A model's float32 answers over a whole set, in the set's order: (n, ...).
+    """A model's float32 answers over a whole set, in the set's order: (n, ...), or (G, ...) where rows are grouped.
 
     Args:
         model: put into evaluation mode, and back.
@@ -67,4 +67,4 @@ def answers(
         for row, value in zip(index, out.float().cpu().numpy(), strict=True):
             rows[int(row)] = value
     model.train(was_training)
-    return np.stack([rows[i] for i in range(len(data))])
+    return data.answered(np.stack([rows[i] for i in range(len(data))]))

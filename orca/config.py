@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from orca.align import AlignConfig
+from orca.augment import AUGMENTATIONS
 from orca.bodies import BODIES, BodyConfig
 from orca.discrepancies import DISCREPANCIES
 from orca.methods import METHODS, Method
@@ -267,5 +268,7 @@ def wrong_names(raw: Mapping[str, Any]) -> list[str]:
         check("body", body, BODIES.names())
     check("align.objective", part("align").get("objective"), ["none", *DISCREPANCIES.names()])
     check("finetune.method", part("finetune").get("method"), METHODS.names())
+    for name in given if isinstance(given := part("finetune").get("augment"), list | tuple) else ():
+        check("finetune.augment", name, AUGMENTATIONS.names())
     check("metric", raw.get("metric"), METRICS.names())
     return faults

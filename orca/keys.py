@@ -27,7 +27,7 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
             "embed": config.embed.model_dump(), "entered": config.body.model_dump(include={"causal", "dropout"}),
         },
         "align": aligning,
-        "finetune": {"finetune": config.finetune.model_dump(), "metric": metric},
+        "finetune": {"finetune": config.finetune.document(), "metric": metric},
         "evaluate": {"metric": metric},
     }  # fmt: skip
     beside = {**language, "baselines": {"task": made.data_key, "metric": metric}}

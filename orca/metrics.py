@@ -209,6 +209,11 @@ def _add_mean(
     METRICS.add(Metric(name, fn, False, target, title=title, unit=unit, draws=draws))
 
 
+def one_sided(y: np.ndarray) -> np.ndarray:
+    """Which of the K labels of y (n, K) are always or never there, so that no score can be right or wrong, (K,)."""
+    return (y == y[:1]).all(0)
+
+
 def label_aurocs(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
     """AUROC of each of the K labels from ranks (Mann and Whitney 1947), (K,); NaN for a label always or never there.
 
@@ -234,10 +239,10 @@ def _macro_auroc(scores: np.ndarray, y: np.ndarray) -> float:
 
 
 def _map(scores: np.ndarray, y: np.ndarray) -> float:
-    """Mean average precision over the labels with at least one positive."""
+    """Mean average precision over the labels that some samples have and some have not."""
     from sklearn.metrics import average_precision_score
 
-    there = np.flatnonzero(y.sum(0) > 0)
+    there = np.flatnonzero(~one_sided(y))
     return float(np.mean([average_precision_score(y[:, k], scores[:, k]) for k in there])) if len(there) else np.nan
 
 

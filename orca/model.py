@@ -7,6 +7,7 @@ The body's own embedding layer is no part of it, so every parameter can have a g
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from embedders import FieldDecoder, InputEmbedder, Tokens, pool
+from orca.augment import AUGMENTATIONS
 from orca.batches import answers
 from orca.bodies import Body, Encoder, LayerGroup, build_encoder
 from orca.build import (
@@ -47,6 +49,7 @@ class ModelSpec(BaseModel):
         body: the body's Hugging Face configuration.
         causal: whether its attention is causal.
         law: shapes of what the embedder copied from the body.
+        average: names of augmentations whose view of an input is answered too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +62,7 @@ class ModelSpec(BaseModel):
     body: dict[str, Any]
     causal: bool
     law: dict[str, Any]
+    average: tuple[str, ...] = ()
 
 
 class AdaptedModel(nn.Module):
@@ -118,6 +122,20 @@ class AdaptedModel(nn.Module):
         )
         return self.predictor(tokens.x, tokens.grid, size, target)
 
+    def average(self, names: Sequence[str]) -> None:
+        """From now on answers are means over the views of these augmentations, of those that have one."""
+        kept = tuple(name for name in names if AUGMENTATIONS.get(name).view is not None)
+        self.spec = self.spec.model_copy(update={"average": kept})
+
+    def answer(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        """What metrics and predictions use: the forward pass, averaged over the input's views where there are some."""
+        outputs = [self(x, length)]
+        for name in self.spec.average:
+            view = AUGMENTATIONS.get(name).view
+            assert view is not None
+            outputs.append(self(view(x, length), length))
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
+
     def layer_groups(self) -> list[LayerGroup]:
         """Ordered, complete partition: embedder, block.0 .. block.n, norm, head."""
         return [
@@ -169,7 +187,8 @@ class AdaptedModel(nn.Module):
             row = int(np.argwhere(~np.isfinite(values))[0][0])
             raise InputError(f"the input has values that are not finite, first in sample {row}; remove or fill them")
         data = Examples(values, np.zeros(len(values)), valid)
-        return answers(self, data, device=next(self.parameters()).device, batch_size=batch_size)
+        device = next(self.parameters()).device
+        return answers(self, data, device=device, batch_size=batch_size, call=self.answer)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes ``config.json`` and ``model.safetensors``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from embedders import calibrate
-from orca import runtime
+from orca import augment, runtime
 from orca.batches import batches
 from orca.bodies import BodyFiles, body_fingerprint, load_body, locate_body
 from orca.build import Statistics, embedding_law
@@ -61,6 +61,15 @@ class Plan:
             InputError: it does not go with the task's targets.
         """
         return check_metric(self.config.metric or self.task.metric, self.data().layout)
+
+    def augment(self) -> dict[str, augment.Transform]:
+        """What varies the training inputs, by name.
+
+        Raises:
+            InputError: it is not for the task's inputs.
+        """
+        names = self.config.finetune.augment
+        return augment.prepare(names, task=self.task.name, encoding=self.task.encoding.kind, data=self.data())
 
     def build_model(self, statistics: Statistics, *, calibrate_on: Examples | None = None) -> AdaptedModel:
         """A new model on the device: the body with a fresh embedder and predictor, drawn from the run's seed.
@@ -128,6 +137,11 @@ def _check_fit(made: Plan) -> None:
     """Whether data, metric and settings go together."""
     config, layout = made.config, made.data().layout
     made.metric()
+    made.augment()
+    if config.finetune.positive_weight is not None and layout.target != "multilabel":
+        raise InputError(
+            f"finetune.positive_weight weighs labels that are there, but the target is a {layout.target}; leave it out"
+        )
     if config.finetune.balanced and layout.target != "classes":
         raise InputError(
             f"finetune.balanced draws classes equally often, but the target is a {layout.target}; leave it out"

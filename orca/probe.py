@@ -75,7 +75,7 @@ def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.d
         pairs = [
             (
                 answers(model, part, device=device, dtype=dtype, call=model.pooled),
-                _one_hot(part.y, layout.target, classes),
+                _one_hot(part.truth(), layout.target, classes),
             )
             for part in (train, val)
         ]

@@ -118,7 +118,11 @@ def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, p
 
     def build(out: Path) -> None:
         data, model = made.data(), _model(made, before.path, aligned.path)
-        fit = Fit(model, config.method, config.finetune, metric=metric, seed=config.seed, dtype=made.dtype, work=out)
+        model.average(config.finetune.augment)
+        fit = Fit(
+            model, config.method, config.finetune, metric=metric, seed=config.seed, dtype=made.dtype, work=out,
+            augment=made.augment(),
+        )  # fmt: skip
         report = fit.run(data.train, data.val, progress=progress)
         model.save_pretrained(out / "model")
         validation = {"value": report.best_value, "epoch": report.best_epoch}
@@ -204,7 +208,9 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
         read_json(refs["evaluate"].path / "metrics.json"),
         read_json(refs["finetune"].path / "report.json"),
     )
-    config = made.config
+    config, notes = made.config, list(made.data().notes)
+    if left_out := metrics["test"].get("labels_left_out"):
+        notes.append(f"{left_out} labels that all or no test samples have are left out of {metrics['test']['name']}")
     record = {
         "run": name, "path": str(path), "flow_run": flow_run, **describe(config),
         "metric": metrics["test"], "validation": metrics["validation"],
@@ -213,7 +219,7 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
         "parameters": trained["parameters"], "stages": listed, "state": FINISHED,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
         "machine": runtime.machine(), "commit": runtime.commit(), "peak_memory_mb": runtime.peak_memory_mb(),
-        "body_revision": made.files.revision, "body_sha256": made.files.sha256, "notes": list(made.data().notes),
+        "body_revision": made.files.revision, "body_sha256": made.files.sha256, "notes": notes,
         "synthetic": made.task.synthetic,
     }  # fmt: skip
 

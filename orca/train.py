@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from orca.augment import AUGMENTATIONS, Transform, drawn
 from orca.batches import answers, autocast, to_batch
 from orca.checkpoint import Checkpoint, load_tensors, save_tensors
 from orca.methods import METHODS, Method, apply_method
@@ -62,6 +63,20 @@ class FinetuneConfig(BaseModel):
     validation_samples: int | None = Field(
         default=None, ge=2, description="Cap on the validation samples used each epoch; unset takes all."
     )
+    augment: tuple[Annotated[str, Choices(AUGMENTATIONS.names)], ...] = Field(
+        default=(), description="How training samples are varied anew each epoch, in this order."
+    )
+    positive_weight: float | None = Field(
+        default=None, gt=0, description="Weight of a label that is there against one that is not (multi-label only)."
+    )
+
+    # Settings that came later: stored work of runs that leave them alone keeps its key.
+    LATER: ClassVar = ("augment", "positive_weight")
+
+    def document(self) -> dict[str, Any]:
+        """What the result of the stage depends on."""
+        fields = type(self).model_fields
+        return self.model_dump(exclude={name for name in self.LATER if getattr(self, name) == fields[name].default})
 
 
 @dataclass
@@ -85,18 +100,21 @@ class FitReport:
     total: int
 
 
-def loss_of(output: Tensor, target: Tensor, kind: TargetKind, scale: Tensor | None = None) -> Tensor:
+def loss_of(
+    output: Tensor, target: Tensor, kind: TargetKind, scale: Tensor | None = None, *, positive: float | None = None
+) -> Tensor:
     """The training loss, a mean over samples.
 
-    Classes: cross-entropy. Multi-label: binary cross-entropy. Scalars: squared error in units of the training set's
-    standard deviation. Fields: relative L2 error over the cells of a channel (Li et al. 2021, arXiv 2010.08895), mean
-    over the channels, which may differ in unit.
+    Classes: cross-entropy. Multi-label: binary cross-entropy, in which a label that is there weighs ``positive``.
+    Scalars: squared error in units of the training set's standard deviation. Fields: relative L2 error over the cells
+    of a channel (Li et al. 2021, arXiv 2010.08895), mean over the channels, which may differ in unit.
     """
     output = output.float()
     if kind == "classes":
         return F.cross_entropy(output, target)
     if kind == "multilabel":
-        return F.binary_cross_entropy_with_logits(output, target.float())
+        weight = None if positive is None else output.new_tensor(positive)
+        return F.binary_cross_entropy_with_logits(output, target.float(), pos_weight=weight)
     if kind == "scalar":
         return ((output - target) / (1.0 if scale is None else scale)).square().mean()
     error, norm = (output - target).flatten(2).norm(dim=2), target.flatten(2).norm(dim=2)  # (B, C)
@@ -126,15 +144,28 @@ def make_optimizer(chosen: dict[str, list[nn.Parameter]], config: FinetuneConfig
 
 
 def epoch_order(data: Examples, config: FinetuneConfig, draw: torch.Generator) -> np.ndarray:
-    """The order of one epoch: a permutation, or draws with equal class frequency."""
-    count = (
-        min(config.epoch_samples or len(data), len(data)) if not config.balanced else config.epoch_samples or len(data)
-    )
+    """The rows of one epoch: a permutation, or draws with equal class frequency; of grouped rows, one of each group."""
+    rows = np.arange(len(data)) if data.group is None else _one_of_each(data.group, draw)
     if not config.balanced:
-        return torch.randperm(len(data), generator=draw)[:count].numpy()
-    frequency = np.bincount(data.y)
-    weight = torch.from_numpy(1.0 / frequency[data.y])
-    return torch.multinomial(weight, count, replacement=True, generator=draw).numpy()
+        return rows[torch.randperm(len(rows), generator=draw)[: config.epoch_samples].numpy()]
+    labels = data.y[rows]
+    weight, count = torch.from_numpy(1.0 / np.bincount(labels)[labels]), config.epoch_samples or len(rows)
+    return rows[torch.multinomial(weight, count, replacement=True, generator=draw).numpy()]
+
+
+def _one_of_each(group: np.ndarray, draw: torch.Generator) -> np.ndarray:
+    """A random row of each group (n,), (G,)."""
+    order = np.lexsort((torch.rand(len(group), generator=draw, dtype=torch.float64).numpy(), group))
+    return order[np.unique(group[order], return_index=True)[1]]
+
+
+def _some(data: Examples, count: int) -> Examples:
+    """A fixed random choice of so many answers, all their rows; the whole set where it has no more."""
+    rows = data.firsts()
+    if count >= len(rows):
+        return data
+    chosen = rng("validation", 0).permutation(len(rows))[:count]
+    return data.subset(chosen if data.group is None else np.flatnonzero(np.isin(data.group, data.group[rows[chosen]])))
 
 
 class Fit:
@@ -145,16 +176,17 @@ class Fit:
         method: what trains.
         config: the stage's configuration.
         metric: what validation is measured by.
-        seed: of the data order and dropout.
+        seed: of the data order, dropout and augmentation.
         dtype: precision of autocast, None for float32.
         work: folder for ``checkpoint/``.
+        augment: what varies the inputs of training, by name.
     """
 
     def __init__(  # noqa: PLR0913
         self, model: AdaptedModel, method: Method, config: FinetuneConfig, *, metric: Metric, seed: int,
-        dtype: torch.dtype | None, work: Path,
+        dtype: torch.dtype | None, work: Path, augment: Mapping[str, Transform] | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.config, self.metric, self.dtype = model, config, metric, dtype
+        self.model, self.config, self.metric, self.dtype, self.augment = model, config, metric, dtype, augment or {}
         self.device = next(model.parameters()).device
         self.parameters = apply_method(model.layer_groups(), method)
         self.optimizer = make_optimizer(self.parameters, config)
@@ -176,8 +208,8 @@ class Fit:
         config, state = self.config, self.state
         seed_everything(self.seed)
         self.checkpoint.restore()
-        if config.validation_samples and config.validation_samples < len(val):
-            val = val.subset(rng("validation", 0).permutation(len(val))[: config.validation_samples])
+        if config.validation_samples:
+            val = _some(val, config.validation_samples)
         started, first = time.perf_counter(), state.epoch
 
         def tell(done: float, facts: dict[str, Any]) -> None:
@@ -188,7 +220,8 @@ class Fit:
         while state.epoch < config.epochs and state.epoch - max(state.best_epoch, 0) <= config.patience:
             begun = time.perf_counter()
             loss = self._epoch(train, tell)
-            value = self.metric.fn(answers(self.model, val, device=self.device, dtype=self.dtype), val.y)
+            scores = answers(self.model, val, device=self.device, dtype=self.dtype, call=self.model.answer)
+            value = self.metric.fn(scores, val.truth())
             record = {"epoch": state.epoch + 1, "train_loss": loss, "val_metric": value}
             record |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - begun}
             self._keep(value, record)
@@ -210,7 +243,7 @@ class Fit:
             step = self.state.epoch * len(starts) + i
             for group in self.optimizer.param_groups:
                 group["lr"] = group["peak"] * rate_factor(step, steps, config.warmup)
-            total_loss += self._step(train, order[start : start + config.batch_size])
+            total_loss += self._step(train, order[start : start + config.batch_size], step)
             if time.perf_counter() - told > 1:
                 told = time.perf_counter()
                 facts = {"epoch": self.state.epoch + 1, "step": i + 1, "steps": len(starts)}
@@ -218,14 +251,14 @@ class Fit:
                 tell(self.state.epoch + (i + 1) / len(starts), {**facts, "train_loss": total_loss / seen})
         return total_loss / len(order)
 
-    def _step(self, train: Examples, index: np.ndarray) -> float:
+    def _step(self, train: Examples, index: np.ndarray, step: int) -> float:
         """One optimiser step; micro-batches are weighted by their share, so that accumulation changes nothing."""
-        summed = 0.0
+        summed, vary = 0.0, drawn(self.augment, self.seed, step)
         for part in np.array_split(index, min(self.config.accumulate, len(index))):
             x, y, length = to_batch(train, part, self.device)
             with autocast(self.device, self.dtype):
-                output = self.model(x, length)
-            loss = loss_of(output, y, self.model.layout.target, self.scale)
+                output = self.model(vary(x, length), length)
+            loss = loss_of(output, y, self.model.layout.target, self.scale, positive=self.config.positive_weight)
             (loss * (len(part) / len(index))).backward()
             summed += loss.item() * len(part)
         if not math.isfinite(summed):

@@ -47,18 +47,39 @@ class Examples:
         x: inputs, float32: ``sequence`` (n, C, L), ``grid`` (n, C, H, W), ``table`` (n, F) with categories as codes.
         y: targets: ``classes`` (n,) int64, ``multilabel`` (n, K) in {0, 1}, ``scalar`` (n, K), ``field`` (n, C, *S).
         length: valid positions of each sequence, (n,) int64, or None where all are full. The rest of x is zero.
+        group: rows that have one answer together, such as the pieces of a long recording, share a number, (n,) int64;
+            their targets are equal. None where each row has its own. In this order of numbers the answers stand.
     """
 
     x: np.ndarray
     y: np.ndarray
     length: np.ndarray | None = None
+    group: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def subset(self, index: np.ndarray) -> Examples:
         """The examples at ``index``, in that order."""
-        return Examples(self.x[index], self.y[index], None if self.length is None else self.length[index])
+        beside = (None if a is None else a[index] for a in (self.length, self.group))
+        return Examples(self.x[index], self.y[index], *beside)
+
+    def firsts(self) -> np.ndarray:
+        """The first row of each of the G answers, (G,)."""
+        return np.arange(len(self)) if self.group is None else np.unique(self.group, return_index=True)[1]
+
+    def truth(self) -> np.ndarray:
+        """The target of each answer, (G, ...): what scores are measured against."""
+        return self.y if self.group is None else self.y[self.firsts()]
+
+    def answered(self, rows: np.ndarray) -> np.ndarray:
+        """The mean of what rows say (n, ...) for each answer, (G, ...)."""
+        if self.group is None:
+            return rows
+        names, place, count = np.unique(self.group, return_inverse=True, return_counts=True)
+        total = np.zeros((len(names), *rows.shape[1:]), np.float64)
+        np.add.at(total, place, rows)
+        return (total / count.reshape(-1, *(1,) * (rows.ndim - 1))).astype(rows.dtype)
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,7 @@ class Splits:
         shift: named out-of-distribution sets, opened with test.
         layout: shapes and kinds.
         notes: what was done to the data that a reader of the numbers must know.
+        background: inputs that hold nothing to be found, (m, ...) as x, which training may mix in; None for none.
     """
 
     train: Examples
@@ -111,3 +133,4 @@ class Splits:
     layout: Layout
     shift: Mapping[str, Examples] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    background: np.ndarray | None = None

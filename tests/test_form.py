@@ -11,6 +11,7 @@ import yaml
 from prefect.utilities.schema_tools import ValidationError, validate
 
 from flows.adapt import adapt_flow
+from orca.augment import AUGMENTATIONS
 from orca.bodies import BODIES, BodyFiles
 from orca.config import check_config, configs_folder
 from orca.discrepancies import DISCREPANCIES
@@ -36,6 +37,7 @@ def check(config: Any) -> None:
 def listed(field: str) -> list[str]:
     """The names that a form offers for a field."""
     found = FIELDS[field]
+    found = found.get("items", found)
     (names,) = [branch["enum"] for branch in found.get("anyOf", [found]) if "enum" in branch]
     return names
 
@@ -66,6 +68,7 @@ def test_own_data_folders_and_numbered_devices_are_admitted(config: dict[str, An
         ({"task": "digits", "finetune": {"method": "ful"}}, "'ful' is not one of ['full', 'layernorm'"),
         ({"task": "digits", "align": {"objective": "odtt"}}, "'odtt' is not one of ['none', 'otdd'"),
         ({"task": "digits", "finetune": {"lr": 0}}, "config.finetune.lr"),
+        ({"task": "fsdd", "finetune": {"augment": ["spec"]}}, "'spec' is not one of ['spec_augment', 'background'"),
         ({"task": "digts"}, "'config.task'. Failure reason: 'digts' is not one of ['fsdd'"),
         ({}, "'task' is a required property"),
     ],
@@ -87,6 +90,7 @@ def test_the_form_offers_everything_that_is_registered() -> None:
         "AlignConfig.objective": ["none", *DISCREPANCIES.names()],
         "AlignConfig.label_distance": ["gaussian", "exact", "means", "none"],
         "FinetuneConfig.method": METHODS.names(),
+        "FinetuneConfig.augment": AUGMENTATIONS.names(),
     }
     assert {field: listed(field) for field in offered} == offered
 

@@ -26,6 +26,7 @@ LEVELS = (
         "discrepancies",
         "tasks",
         "metrics",
+        "augment",
         "baselines",
         "batches",
         "build",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from orca.evaluate import measure
 from orca.metrics import (
     DEFAULT_METRIC,
     METRICS,
@@ -13,6 +14,7 @@ from orca.metrics import (
     confusion,
     label_aurocs,
     metrics_for,
+    one_sided,
 )
 from orca.types import InputError, Layout
 
@@ -109,7 +111,24 @@ def test_multilabel_metrics_leave_out_labels_they_are_not_defined_for():
     y = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1]])
     scores = np.stack([[4, 1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4]], axis=1).astype(float)
     assert METRICS.get("macro_auroc").fn(scores, y) == pytest.approx(3 / 4)
-    assert METRICS.get("map").fn(scores, y) == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
+    assert METRICS.get("map").fn(scores, y) == pytest.approx((1 + 2 / 3) / 2)
+    np.testing.assert_array_equal(one_sided(y), [False, True, True])
+
+
+def test_mean_average_precision_and_macro_auroc_by_hand():
+    y = np.array([[1, 0], [0, 1], [1, 0], [0, 0], [0, 1]])
+    scores = np.array([[0.9, 0.1], [0.8, 0.3], [0.7, 0.9], [0.2, 0.2], [0.1, 0.8]])
+    # label 0 by rank: + - + - -, precisions 1 and 2/3; label 1: - + + - -, precisions 1/2 and 2/3
+    assert METRICS.get("map").fn(scores, y) == pytest.approx(((1 + 2 / 3) / 2 + (1 / 2 + 2 / 3) / 2) / 2)
+    # of 6 pairs label 0 has 5 right, label 1 has 4
+    assert METRICS.get("macro_auroc").fn(scores, y) == pytest.approx((5 / 6 + 4 / 6) / 2)
+
+
+def test_a_result_says_how_many_labels_are_left_out():
+    y = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]])
+    scores = np.arange(9.0).reshape(3, 3)
+    assert measure(METRICS.get("map"), scores, y)["labels_left_out"] == 2
+    assert "labels_left_out" not in measure(METRICS.get("map"), scores[:, :1], y[:, :1])
 
 
 def test_aurocs_with_ties_agree_with_scikit_learn():

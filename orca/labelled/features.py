@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +42,8 @@ def task_features(made: Plan, chosen: Examples, *, kind: str) -> Tensor:
         return pool(tokens.x, tokens.mask)
 
     call = {"embedder": mean_token, "body": model.pooled}[kind]
-    return torch.from_numpy(answers(model, chosen, device=made.device, call=call)).to(made.device)
+    alone = dataclasses.replace(chosen, group=None)
+    return torch.from_numpy(answers(model, alone, device=made.device, call=call)).to(made.device)
 
 
 class Encoded(nn.Module):

@@ -24,15 +24,17 @@ class Raw:
         x: inputs in the form that the task's encoding expects, (n, ...).
         y: targets, (n,) or (n, ...).
         length: valid positions or samples, (n,), or None.
+        group: rows with one answer share a number, (n,) int64, or None.
     """
 
     x: np.ndarray
     y: np.ndarray
     length: np.ndarray | None = None
+    group: np.ndarray | None = None
 
     def subset(self, index: np.ndarray) -> Raw:
         """The rows at ``index``, a mask or positions."""
-        return Raw(self.x[index], self.y[index], None if self.length is None else self.length[index])
+        return Raw(self.x[index], self.y[index], *(None if a is None else a[index] for a in (self.length, self.group)))
 
 
 def same_rows(x: np.ndarray) -> np.ndarray:
@@ -70,6 +72,7 @@ def assemble(
     target: TargetKind,
     classes: Sequence[str] = (),
     notes: Sequence[str] = (),
+    background: np.ndarray | None = None,
 ) -> Splits:
     """Encodes the raw splits, brings them to one length and checks them.
 
@@ -79,6 +82,7 @@ def assemble(
         target: kind of the targets.
         classes: names of the classes or target columns, or empty.
         notes: what was done to the data.
+        background: raw inputs that training may mix in, of the length of all others.
 
     Raises:
         InputError: a fault in the data; all that were found are in the message.
@@ -98,7 +102,8 @@ def assemble(
         classes=tuple(classes),
     )
     shift = {name.removeprefix(SHIFT): e for name, e in examples.items() if name.startswith(SHIFT)}
-    splits = Splits(train, examples["val"], examples["test"], layout, shift, tuple(notes))
+    behind = None if background is None or not len(background) else encoding.encode(background)[0]
+    splits = Splits(train, examples["val"], examples["test"], layout, shift, tuple(notes), behind)
     check_splits(splits)
     return splits
 
@@ -108,7 +113,7 @@ def _encoded(part: Raw, encoding: Encoding, target: TargetKind) -> Examples:
     y = part.y
     if target == "field" and isinstance(encoding, GridEncoding) and encoding.channels == "last" and y.ndim == 4:
         y = np.moveaxis(y, -1, 1)  # (n, H, W, C) to (n, C, H, W), as the input
-    return Examples(x, as_targets(y, target, axes=x.ndim), length)
+    return Examples(x, as_targets(y, target, axes=x.ndim), length, part.group)
 
 
 def as_targets(y: np.ndarray, target: TargetKind, *, axes: int = 0) -> np.ndarray:
@@ -144,4 +149,4 @@ def _padded(examples: Examples, longest: int, *, field: bool) -> Examples:
         return examples
     x = np.pad(examples.x, ((0, 0), (0, 0), (0, missing)))
     length = np.full(len(x), examples.x.shape[-1], np.int64) if examples.length is None else examples.length
-    return Examples(x, examples.y, length)
+    return Examples(x, examples.y, length, examples.group)

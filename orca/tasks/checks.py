@@ -8,6 +8,8 @@ import numpy as np
 
 from orca.types import Examples, InputError, Splits
 
+PIECE = 1024  # rows looked at together
+
 
 def report(faults: list[str], what: str = "the data") -> None:
     """Raises one error for all faults, or none.
@@ -74,10 +76,12 @@ def _empty(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[str]:
 def _not_finite(parts: Mapping[str, Examples]) -> Iterator[str]:
     for name, examples in parts.items():
         for array, values in (("x", examples.x), ("y", examples.y)):
-            if values.dtype.kind != "f" or np.isfinite(values).all():
+            if values.dtype.kind != "f" or values.size == 0:
                 continue
-            bad = np.logical_not(np.isfinite(values)).reshape(len(values), -1)
-            rows = np.flatnonzero(bad.any(1))
+            pieces = (values[i : i + PIECE] for i in range(0, len(values), PIECE))  # they may be larger than memory
+            bad = np.concatenate([np.logical_not(np.isfinite(v)).reshape(len(v), -1).sum(1) for v in pieces])
+            if not (rows := np.flatnonzero(bad)).size:
+                continue
             yield (
                 f"{array}_{name} has {int(bad.sum())} NaN or infinite values in {len(rows)} of {len(bad)} rows, "
                 f"first in row {rows[0]}; drop these rows or fill the values"

@@ -10,17 +10,13 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from orca.tasks.waveform import log_mel
+from orca.tasks.letters import IUPAC, letter_table
+from orca.tasks.waveform import log_mel, mel_decibels
 from orca.types import InputError, InputKind
 
 Encoded = tuple[np.ndarray, np.ndarray | None]
 
-BASES = "ACGT"
-IUPAC = {
-    **{base: base for base in BASES},
-    **{"U": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"},
-    **{"B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT"},
-}
+_LETTERS = letter_table()
 
 
 class _Encoding(BaseModel):
@@ -84,17 +80,25 @@ class GridEncoding(_Encoding):
 
 
 class DnaEncoding(_Encoding):
-    """DNA or RNA as one-hot columns in the order A, C, G, T; an ambiguity code is spread evenly over its bases."""
+    """DNA or RNA as one-hot columns in the order A, C, G, T; an ambiguity code is spread evenly over its bases.
+
+    What comes one-hot keeps its order of bases; models do not mind, and reversed complements need only that bases stand
+    opposite their complements, as they do in A, C, G, T and in A, G, C, T.
+    """
 
     kind: Literal["dna"] = "dna"
 
     def encode(self, raw: np.ndarray, length: np.ndarray | None = None) -> Encoded:
         """Brings strings (n,), bytes or text of any length and case, to (n, 4, L) float32 and their lengths.
 
+        One-hot rows (n, L, 4) of values in [0, 1] are taken as they are.
+
         Raises:
             InputError: not strings, or a letter that stands for no base; the message names it.
         """
         raw = np.asarray(raw)
+        if raw.ndim == 3:
+            return SequenceEncoding().encode(_one_hot(raw).transpose(0, 2, 1), length)
         if raw.ndim != 1 or raw.dtype.kind not in "SU":
             raise InputError(
                 f"dna needs strings (n,); got {raw.dtype} of shape {raw.shape}; save them with np.array(list_of_str)"
@@ -155,6 +159,61 @@ class WaveformEncoding(_Encoding):
         return x, None if (frames == x.shape[-1]).all() else frames
 
 
+class SpectrogramEncoding(_Encoding):
+    """Sound of one length as an image of mel bands and frames, in decibels, minus its mean.
+
+    Attributes:
+        sample_rate: in Hz.
+        samples: of each clip.
+        n_mels: number of mel bands.
+        window: samples of the analysis window.
+        hop: samples between frames.
+        points: of the Fourier transform.
+        pad: columns of zeros after the last frame.
+    """
+
+    input: ClassVar[InputKind] = "grid"
+    kind: Literal["spectrogram"] = "spectrogram"
+    sample_rate: int = Field(gt=0)
+    samples: int = Field(gt=0)
+    n_mels: int = Field(gt=0)
+    window: int = Field(gt=0)
+    hop: int = Field(gt=0)
+    points: int = Field(gt=0)
+    pad: int = Field(default=0, ge=0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Bands and columns."""
+        return self.n_mels, 1 + self.samples // self.hop + self.pad
+
+    def encode(self, raw: np.ndarray, length: np.ndarray | None = None) -> Encoded:
+        """Brings clips (n, samples), signed integers or in [-1, 1], to (n, 1, n_mels, frames + pad) float32.
+
+        What comes as spectrograms (n, n_mels, frames + pad) is taken as it is.
+
+        Raises:
+            InputError: clips of another length, unsigned samples, or a length array.
+        """
+        _no_length(length, "spectrogram")
+        raw = _numeric(raw, "spectrogram", (2, 3), f"(n, {self.samples}), or {self.shape} each")
+        if raw.ndim == 3 and raw.shape[1:] == self.shape and raw.dtype == np.float32:
+            return raw[:, None], None
+        if raw.shape[1:] != (self.samples,) or raw.dtype.kind in "ub":
+            raise InputError(
+                f"spectrogram needs clips of {self.samples} samples at {self.sample_rate} Hz, signed integers or in "
+                f"[-1, 1]; got {raw.dtype} of shape {raw.shape}"
+            )
+        return self.image(raw)[:, None], None
+
+    def image(self, raw: np.ndarray) -> np.ndarray:
+        """Clips (n, samples) to (n, n_mels, frames + pad) float32."""
+        x = mel_decibels(
+            raw, rate=self.sample_rate, bands=self.n_mels, window=self.window, hop=self.hop, points=self.points
+        )
+        return np.pad(x, ((0, 0), (0, 0), (0, self.pad)))
+
+
 class TableEncoding(_Encoding):
     """Rows of a table; categories are codes 0..k-1, numbers are as they are.
 
@@ -187,27 +246,24 @@ class TableEncoding(_Encoding):
 
 
 Encoding = Annotated[
-    SequenceEncoding | GridEncoding | DnaEncoding | WaveformEncoding | TableEncoding, Field(discriminator="kind")
+    SequenceEncoding | GridEncoding | DnaEncoding | WaveformEncoding | SpectrogramEncoding | TableEncoding,
+    Field(discriminator="kind"),
 ]
 ENCODING: TypeAdapter[Encoding] = TypeAdapter(Encoding)
-
-
-def _letter_table() -> np.ndarray:
-    """The one-hot row of each ASCII code, (128, 4); zero for what stands for no base."""
-    table = np.zeros((128, 4), np.float32)
-    for letter, bases in IUPAC.items():
-        row = [1 / len(bases) if base in bases else 0.0 for base in BASES]
-        table[ord(letter)] = table[ord(letter.lower())] = row
-    return table
-
-
-_LETTERS = _letter_table()
 
 
 def _numeric(raw: np.ndarray, kind: str, axes: tuple[int, ...], form: str) -> np.ndarray:
     raw = np.asarray(raw)
     if raw.ndim not in axes or raw.dtype.kind not in "iufb":
         raise InputError(f"{kind} needs numbers of shape {form}; got {raw.dtype} of shape {raw.shape}")
+    return raw
+
+
+def _one_hot(raw: np.ndarray) -> np.ndarray:
+    if raw.shape[2] != 4 or raw.dtype.kind not in "iufb":
+        raise InputError(f"dna needs strings (n,), or one-hot rows (n, L, 4); got {raw.dtype} of shape {raw.shape}")
+    if raw.size and not (raw.min() >= 0 and raw.max() <= 1):
+        raise InputError(f"one-hot dna has values in [0, 1]; got {raw.min()}..{raw.max()}")
     return raw
 
 

@@ -104,8 +104,9 @@ class Published:
     Attributes:
         name: of the task, and of its folder in ``ORCA_DATA``.
         files: names, or patterns, of what must be there.
-        read: the folder's raw splits: ``train``, ``test``, where published ``val``, and ``shift_NAME``. Raises
-            InputError that names the file, the key, what was expected and what came.
+        read: the folder's raw splits: ``train``, ``test``, where published ``val``, and ``shift_NAME``; and the inputs
+            of ``background`` where there are some to mix in. Raises InputError that names the file, the key, what was
+            expected and what came.
         maker: writes the same files.
     """
 
@@ -226,11 +227,13 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
     """
     folder = folder or published.folder()
     parts = dict(published.read(folder))
+    background = parts.pop("background", None)
     notes = [*frame.notes]
     if "val" not in parts:
         train = parts["train"]
         balanced = frame.target == "classes"
-        val = hold_out(train.y if balanced else np.zeros(len(train.y), int), groups=same_rows(train.x))
+        groups = same_rows(train.x) if train.group is None else train.group
+        val = hold_out(train.y if balanced else np.zeros(len(train.y), int), groups=groups)
         parts |= {"train": train.subset(~val), "val": train.subset(val)}
         notes.append("validation: a fixed random 12 % of train" + (", of each class" if balanced else ""))
     if (folder / SIDE).is_file():
@@ -241,4 +244,7 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             f"synthetic: generated ({counts}, seed {facts['seed']}); scores do not compare with those on the published "
             "files",
         )
-    return assemble(parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes)
+    return assemble(
+        parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes,
+        background=None if background is None else background.x,
+    )  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from orca.tasks.nb360 import darcy_flow, ecg, ninapro, satellite
+from orca.tasks.nb360 import darcy_flow, deepsea, ecg, fsd50k, ninapro, satellite
 
 SPECS = (
     *darcy_flow.SPECS,
-    *ecg.SPECS,
     *ninapro.SPECS,
+    *fsd50k.SPECS,
+    *ecg.SPECS,
     *satellite.SPECS,
+    *deepsea.SPECS,
 )
