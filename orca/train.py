@@ -89,8 +89,8 @@ def loss_of(output: Tensor, target: Tensor, kind: TargetKind, scale: Tensor | No
     """The training loss, a mean over samples.
 
     Classes: cross-entropy. Multi-label: binary cross-entropy. Scalars: squared error in units of the training set's
-    standard deviation. Fields: relative L2 error, the norm over all channels and cells (Li et al. 2021, arXiv
-    2010.08895).
+    standard deviation. Fields: relative L2 error, the norm over all channels and cells that are not NaN (Li et al.
+    2021, arXiv 2010.08895). Masks: binary cross-entropy, mean over the cells that are not -1.
     """
     output = output.float()
     if kind == "classes":
@@ -99,6 +99,12 @@ def loss_of(output: Tensor, target: Tensor, kind: TargetKind, scale: Tensor | No
         return F.binary_cross_entropy_with_logits(output, target.float())
     if kind == "scalar":
         return ((output - target) / (1.0 if scale is None else scale)).square().mean()
+    if kind == "mask":
+        counts = (target >= 0).float()
+        cells = F.binary_cross_entropy_with_logits(output, target.clamp(min=0), weight=counts, reduction="none")
+        return (cells.flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1)).mean()
+    there = ~target.isnan()
+    output, target = output.where(there, 0.0), target.where(there, 0.0)
     error, norm = (output - target).flatten(1).norm(dim=1), target.flatten(1).norm(dim=1)
     return (error / norm.clamp(min=1e-12)).mean()
 

@@ -25,6 +25,7 @@ LEVELS = (
         "transport",
         "discrepancies",
         "tasks",
+        "dense",
         "metrics",
         "baselines",
         "batches",

@@ -184,6 +184,7 @@ class Frame:
         predictors: closed forms and the like by name, which stand beside the task's baselines.
         notes: what a reader of the numbers must know.
         version: raised when the same files give other splits.
+        missing: whether NaN in a field is a cell that does not count.
     """
 
     input: InputKind
@@ -194,6 +195,7 @@ class Frame:
     predictors: Mapping[str, Predictor] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
     version: int = 1
+    missing: bool = False
 
 
 def published_task(published: Published, frame: Frame, *, title: str, provenance: Provenance) -> TaskSpec:
@@ -237,4 +239,5 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             f"synthetic: generated ({counts}, seed {facts['seed']}); scores do not compare with those on the published "
             "files",
         )
-    return assemble(parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes)
+    return assemble(parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes,
+                    missing=frame.missing)  # fmt: skip
