@@ -1,0 +1,95 @@
+"""Plain arrays of ``.npy`` files, and what an array must be before it counts as inputs or labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from orca.types import InputError
+
+
+def read_npy(path: Path, axes: Sequence[int | str]) -> np.ndarray:
+    """The array of a file, numbers of the given axes.
+
+    Args:
+        path: the file.
+        axes: as for ``numbers``.
+
+    Raises:
+        InputError: it is not there, no npy file, damaged, holds pickled objects, or is not as expected.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; expected an .npy file")
+    try:
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+            held = read(stream)[2]
+            stream.seek(0)
+            if held.hasobject:
+                raise InputError(
+                    f"{path} holds pickled objects, which may run code when opened and are refused; save plain numbers"
+                )
+            return numbers(np.load(stream, allow_pickle=False), axes, str(path))
+    except (OSError, EOFError, SyntaxError, UnicodeDecodeError) as fault:
+        raise _no_npy(path, fault) from fault
+    except ValueError as fault:
+        if isinstance(fault, InputError):
+            raise
+        raise _no_npy(path, fault) from fault
+
+
+def _no_npy(path: Path, fault: Exception) -> InputError:
+    return InputError(f"{path} is no .npy file, or it is damaged ({fault}); get or make it again")
+
+
+def numbers(found: np.ndarray, axes: Sequence[int | str], place: str) -> np.ndarray:
+    """The array itself, if it holds numbers and has these axes.
+
+    Args:
+        found: what was read.
+        axes: a number where the length is fixed, a name where it is not.
+        place: key and file, for messages.
+
+    Raises:
+        InputError: it is something else.
+    """
+    wanted = f"({', '.join(map(str, axes))}{',' * (len(axes) == 1)})"
+    fixed = [(size, length) for size, length in zip(axes, found.shape, strict=False) if isinstance(size, int)]
+    if found.ndim != len(axes) or any(size != length for size, length in fixed):
+        raise InputError(f"{place} has shape {found.shape}; expected {wanted}")
+    if found.dtype.kind not in "fiu":
+        raise InputError(f"{place} holds {found.dtype}; expected numbers")
+    return found
+
+
+def labels(found: np.ndarray, low: int, high: int, place: str) -> np.ndarray:
+    """Class labels (n,) as int64; whole numbers of another type are taken.
+
+    Args:
+        found: what was read, (n,).
+        low: least label.
+        high: greatest label.
+        place: key and file, for messages.
+
+    Raises:
+        InputError: other axes, no whole numbers, or one outside ``low`` .. ``high``.
+    """
+    numbers(found, ("n",), place)
+    right = np.isfinite(found) & (found == np.round(found)) & (found >= low) & (found <= high)
+    if not right.all():
+        row = int(right.argmin())
+        raise InputError(f"{place} has label {found[row]} in row {row}; expected whole numbers {low}..{high}")
+    return found.astype(np.int64)
+
+
+def paired(x: np.ndarray, y: np.ndarray, place: str) -> None:
+    """Checks that inputs and labels have one length.
+
+    Raises:
+        InputError: they do not.
+    """
+    if len(x) != len(y):
+        raise InputError(f"{place} has {len(x)} inputs and {len(y)} labels; expected one label for each input")
