@@ -113,8 +113,8 @@ def test_statistics_probe_and_pseudo_labels_pass_over_holes() -> None:
 def test_baselines_of_masks_answer_with_log_odds() -> None:
     x = np.random.default_rng(0).normal(size=(200, 1, 4, 4)).astype(np.float32)
     y = np.where(x < -2.2, -1, x > 0.3).astype(np.float32)
-    parts = [Examples(x[a:b], y[a:b]) for a, b in ((0, 120), (120, 160), (160, 200))]
-    splits = Splits(*parts, Layout("grid", "mask", (1, 4, 4), (1, 4, 4)))
+    train, val, test = (Examples(x[a:b], y[a:b]) for a, b in ((0, 120), (120, 160), (160, 200)))
+    splits = Splits(train, val, test, Layout("grid", "mask", (1, 4, 4), (1, 4, 4)))
     found = fit_baselines(splits, METRICS.get("mask_auroc"), seed=0)
     assert found["majority"]["test"] == 0.5
     assert found["ridge"]["test"] > 0.95 > found["nearest"]["test"] > 0.5
@@ -156,6 +156,6 @@ def test_masks_and_holes_are_checked_at_the_door() -> None:
 
 
 def test_a_mask_starts_without_the_scale_of_a_field() -> None:
-    predictor = tiny_adapted("mask").predictor
-    assert torch.equal(predictor.std, torch.ones(1, 1, 1))
-    assert torch.equal(predictor.mean, torch.zeros(1, 1, 1))
+    buffers = dict(tiny_adapted("mask").predictor.named_buffers())
+    assert torch.equal(buffers["std"], torch.ones(1, 1, 1))
+    assert torch.equal(buffers["mean"], torch.zeros(1, 1, 1))

@@ -30,7 +30,8 @@ def frame(points: int, generator: np.random.Generator) -> tuple[np.ndarray, floa
     ratio = rays / np.sqrt(scene + read**2)
     mask = ratio > CLEAR
     ignore = image > SATURATION
-    ignore |= binary_dilation(mask, np.ones((3, 3))) & ~mask & (ratio > DOUBTFUL)
+    rim = np.asarray(binary_dilation(mask, np.ones((3, 3)))) & ~mask
+    ignore |= rim & (ratio > DOUBTFUL)
     if generator.random() < 0.5:
         column = generator.integers(points)
         image[:, column], ignore[:, column] = SATURATION, True

@@ -86,10 +86,15 @@ def labels(found: np.ndarray, low: int, high: int, place: str) -> np.ndarray:
 
 
 def paired(x: np.ndarray, y: np.ndarray, place: str) -> None:
-    """Checks that inputs and labels have one length.
+    """Checks that inputs (n, ...) are finite, and have one label (n,) each.
 
     Raises:
         InputError: they do not.
     """
+    if not (finite := np.isfinite(x).reshape(len(x), -1).all(1)).all():
+        raise InputError(
+            f"{place} has NaN or infinite values in {int((~finite).sum())} of {len(x)} inputs, first in row "
+            f"{int(finite.argmin())}; drop these rows or fill the values"
+        )
     if len(x) != len(y):
         raise InputError(f"{place} has {len(x)} inputs and {len(y)} labels; expected one label for each input")
