@@ -123,7 +123,8 @@ def by_hand(folder: Path, **changes: np.ndarray) -> Path:
         (folder / kind).mkdir(parents=True)
     arrays = {"seq": np.array("A" * length), "ss": draw.normal(size=(3, length)),
               "pssm": draw.normal(size=(length, 22)), "sa": draw.normal(size=length),
-              "entropy": draw.normal(size=length), **{name: draw.normal(size=(length, length)) for name in pairs.MAPS}}  # fmt: skip
+              "entropy": draw.normal(size=length)}  # fmt: skip
+    arrays |= {name: draw.normal(size=(length, length)) for name in pairs.MAPS}
     arrays = {key: changes.get(key, value) for key, value in arrays.items() if key not in changes.get("-", ())}
     for name in ("1abc", "2xyz"):
         np.savez(folder / "features" / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
@@ -146,6 +147,7 @@ def test_files_made_by_hand_load(tmp_path: Path) -> None:
         ({"deepcov": np.array("9zzz")}, "names 9zzz, but 9zzz.npz is in no folder .*orca data convert psicov"),
         ({"deepcov": np.array("\n")}, "deepcov.lst names no protein"),
         ({"-": np.array(["sa"])}, "1abc.npz lacks sa"),
+        ({"-": np.array(["seq", "ss"])}, "1abc.npz lacks seq"),
         ({"pssm": np.zeros((22, 30))}, r"pssm in .* is float64 of shape \(22, 30\); expected numbers \(30, 22\)"),
         ({"ccmpred": np.zeros((29, 29))}, r"ccmpred in .* shape \(29, 29\); expected numbers \(30, 30\)"),
         ({"sa": np.full(30, 200.0)}, "sa in .* reaches 200.0; expected less than 100"),

@@ -30,6 +30,10 @@ class Protein:
     features: Path
     distance: Path
 
+    def length(self) -> int:
+        """Its residues."""
+        return len(str(read_npz(self.features, ["seq"], prefix="seq")["seq"]))
+
     def read(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Features by name, residues last, and distances (L, L) in Angstrom.
 

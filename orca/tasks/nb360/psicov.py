@@ -64,7 +64,7 @@ def read(folder: Path) -> dict[str, Raw]:
     """Channels (n, 57, S, S) and distances (n, S, S), NaN beyond the protein; those to be learned end at 16 A."""
     files = {path.name: path for pattern in ("features/*.npz", "distance/*.npz") for path in folder.rglob(pattern)}
     listed = {part: _listed(folder, name, files) for part, name in LISTS.items()}
-    longest = max(len(np.load(p.features)["ss"].T) for part in listed.values() for p in part.values())
+    longest = max(protein.length() for part in listed.values() for protein in part.values())
     canvas = next((size for size in CANVASES if size >= longest + 2 * PAD), CANVASES[-1])
     return {part: _mapped(found, canvas, train=part == "train") for part, found in listed.items()}
 

@@ -30,7 +30,7 @@ def frame(points: int, generator: np.random.Generator) -> tuple[np.ndarray, floa
     ratio = rays / np.sqrt(scene + read**2)
     mask = ratio > CLEAR
     ignore = image > SATURATION
-    rim = np.asarray(binary_dilation(mask, np.ones((3, 3)))) & ~mask
+    rim = np.asarray(binary_dilation(mask, np.ones((3, 3))), bool) & ~mask
     ignore |= rim & (ratio > DOUBTFUL)
     if generator.random() < 0.5:
         column = generator.integers(points)
