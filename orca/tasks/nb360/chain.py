@@ -13,7 +13,7 @@ HELIX, STRAND, COIL = 0, 1, 2
 SEGMENTS = ((8, 18), (4, 9), (3, 8))  # residues of a helix, a strand, a coil
 ANGLES = {HELIX: (91.0, 50.0), STRAND: (123.0, -170.0)}  # between bonds, about them, degrees: 1.5 and 3.3 A rise
 SHEET, NEAR = (4.3, 5.5), 8.0  # neighbours in a sheet; any contact
-STEPS, HOT, COLD = 1500, 3.0, 0.2
+STEPS, PER_STEPS, HOT, COLD = 1500, 50, 3.0, 0.2  # turns, for so many residues; temperatures
 
 
 def segments(length: int, generator: np.random.Generator) -> np.ndarray:
@@ -50,10 +50,11 @@ def fold(kinds: np.ndarray, lengths: np.ndarray, generator: np.random.Generator)
     free = ((kinds[:, :-1] == COIL) | (kinds[:, 1:] == COIL)) & inside[:, 1:]
     free[:, 0] = False
     energy = _energy(x, inside, pairs, strands, lengths)
-    for step in range(STEPS):
-        moved = _turned(x, free, generator, 60 if step < STEPS // 2 else 20)
+    steps = STEPS * max(1, longest // PER_STEPS)
+    for step in range(steps):
+        moved = _turned(x, free, generator, 60 if step < steps // 2 else 20)
         new = _energy(moved, inside, pairs, strands, lengths)
-        heat = HOT * (COLD / HOT) ** (step / STEPS)
+        heat = HOT * (COLD / HOT) ** (step / steps)
         taken = generator.random(n) < np.exp(np.clip((energy - new) / heat, -50, 0))
         x, energy = np.where(taken[:, None, None], moved, x), np.where(taken, new, energy)
     return x
