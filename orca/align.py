@@ -21,6 +21,7 @@ from torch import Tensor
 
 from orca.batches import to_batch
 from orca.checkpoint import Checkpoint, load_tensors, save_tensors
+from orca.dense import filled
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
 from orca.model import AdaptedModel
 from orca.probe import probe
@@ -107,7 +108,8 @@ def pseudo_labels(y: np.ndarray, kind: TargetKind, *, classes: int, seed: int) -
     width = int(np.prod(y.shape[1:]))
     draw = rng("pseudo-labels", seed)
     projection = draw.standard_normal((width, 32)) / np.sqrt(width) if width > 32 else np.eye(width)
-    blocks = [y[i : i + 1024].reshape(-1, width).astype(np.float64) @ projection for i in range(0, len(y), 1024)]
+    parts = (filled(y[i : i + 1024], kind).reshape(-1, width) for i in range(0, len(y), 1024))
+    blocks = [part.astype(np.float64) @ projection for part in parts]
     rows = np.concatenate(blocks)
     rows = (rows - rows.mean(0)) / (rows.std() + 1e-12)
     count = min(classes, len(np.unique(rows, axis=0)))

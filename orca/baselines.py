@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 
+from orca.dense import filled
 from orca.metrics import Metric
 from orca.tasks.spec import Predictor
 from orca.types import Examples, Layout, Splits
@@ -70,8 +71,8 @@ def fit_baselines(
         predictors: further ones of this task by name.
 
     Returns:
-        {baseline: {"test": value, shift name: value}} for "majority" (classes, labels) or "mean" (scalars, fields),
-        "linear" (logistic regression on classes) or "ridge" (the other kinds), and "nearest".
+        {baseline: {"test": value, shift name: value}} for "majority" (classes, labels, masks) or "mean" (scalars,
+        fields), "linear" (logistic regression on classes) or "ridge" (the other kinds), and "nearest".
         A set whose targets have another shape, or for which the metric is not defined, is left out.
     """
     train, val, layout = splits.train, splits.val, splits.layout
@@ -193,17 +194,29 @@ def _in_chunks(scorer: Scorer, x: np.ndarray) -> np.ndarray:
 
 
 def _targets(fit: _Fit) -> np.ndarray:
-    """Targets as rows of numbers, (n, K) float32; classes as one-hot."""
+    """Targets as rows of numbers, (n, K) float32; classes as one-hot, cells that do not count as the mean."""
     if fit.layout.target == "classes":
         return (fit.y[:, None] == np.arange(fit.layout.target_shape[0])).astype(np.float32)
-    return np.asarray(fit.y, dtype=np.float32).reshape(len(fit.y), -1)
+    return filled(np.asarray(fit.y, dtype=np.float32), fit.layout.target).reshape(len(fit.y), -1)
+
+
+def _answer(shares: np.ndarray, fit: _Fit) -> np.ndarray:
+    """Targets or shares of ones, (n, K), as scores of the kind: (n, *shape), for masks their log-odds."""
+    if fit.layout.target == "mask":
+        shares = np.clip(shares, LEAST, 1 - 1e-6)
+        shares = np.log(shares / (1 - shares))
+    return shares.reshape(
+        len(shares), *(fit.layout.target_shape if fit.layout.target == "classes" else fit.y.shape[1:])
+    )
 
 
 def _constant(fit: _Fit) -> dict[str, Scorer]:
-    """The share of each class or label, or the mean target, for every sample."""
-    mean = _targets(fit).mean(0).reshape(fit.layout.target_shape if fit.layout.target != "field" else fit.y.shape[1:])
-    name = "majority" if fit.layout.target in ("classes", "multilabel") else "mean"
-    return {name: lambda x: np.repeat(mean[None], len(x), axis=0)}
+    """The share of each class or label, or the mean target, for every sample; of a mask the share of ones, anywhere."""
+    mean = _targets(fit).mean(0, keepdims=True)
+    if fit.layout.target == "mask":
+        mean[:] = mean.mean()
+    answer = _answer(mean, fit)
+    return {"mean" if fit.layout.target in ("scalar", "field") else "majority": lambda x: np.repeat(answer, len(x), 0)}
 
 
 def _linear(fit: _Fit) -> dict[str, Scorer]:
@@ -231,10 +244,10 @@ def _logistic(fit: _Fit) -> dict[str, Scorer]:
 
 def _ridge(fit: _Fit) -> dict[str, Scorer]:
     """Least squares with a penalty chosen on val; for multi-label targets on 0/1, where only the order counts."""
-    shape, targets = fit.y.shape[1:], _targets(fit)
+    targets = _targets(fit)
 
     def scorer(model: Ridge) -> Scorer:
-        return lambda x: model.predict(x).reshape(len(x), *shape)
+        return lambda x: _answer(model.predict(x), fit)
 
     return {"ridge": fit.best([scorer(Ridge(alpha=a, solver="cholesky").fit(fit.x, targets)) for a in PENALTIES])}
 
@@ -242,13 +255,12 @@ def _ridge(fit: _Fit) -> dict[str, Scorer]:
 def _nearest(fit: _Fit) -> dict[str, Scorer]:
     """Mean target of the k nearest rows (for classes their votes), k chosen on val."""
     targets = _targets(fit)
-    shape = fit.layout.target_shape if fit.layout.target == "classes" else fit.y.shape[1:]
     index = NearestNeighbors(algorithm="brute", n_jobs=1).fit(fit.x)
 
     def scorer(k: int) -> Scorer:
         def scores(x: np.ndarray) -> np.ndarray:
             rows = index.kneighbors(x, n_neighbors=k, return_distance=False)  # (n, k)
-            return sum(targets[rows[:, j]] for j in range(k)).reshape(len(x), *shape) / k  # type: ignore[union-attr]
+            return _answer(sum(targets[rows[:, j]] for j in range(k)) / k, fit)  # type: ignore[operator]
 
         return scores
 

@@ -21,7 +21,7 @@ from embedders import (
     smallest_patch,
 )
 from orca.bodies import Body
-from orca.types import Examples, Layout
+from orca.types import DENSE, Examples, Layout
 
 
 class EmbedConfig(BaseModel):
@@ -46,7 +46,7 @@ class Statistics:
 
     Attributes:
         x_mean, x_std: per channel of sequences and grids, (C,).
-        y_mean, y_std: per channel of fields or per scalar, (C,) or (K,); empty for labels.
+        y_mean, y_std: per channel of fields or per scalar, (C,) or (K,); empty for labels and masks.
         edges: quantile bin edges of the numeric columns of a table, (F_numeric, bins + 1).
     """
 
@@ -58,18 +58,21 @@ class Statistics:
 
 
 def _channel_moments(x: np.ndarray, length: np.ndarray | None = None, block: int = 512) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of x (n, C, *S), over valid positions, in float64 blocks."""
+    """Mean and standard deviation per channel of x (n, C, *S), over valid positions, in float64 blocks; NaN is none."""
     axes = (0, *range(2, x.ndim))
-    count, total, square = 0.0, np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    count, total, square = np.zeros(x.shape[1]), np.zeros(x.shape[1]), np.zeros(x.shape[1])
     for start in range(0, len(x), block):
         part = np.asarray(x[start : start + block], dtype=np.float64)
         valid = None if length is None else length[start : start + block]
         if valid is None:
-            count += part.size / part.shape[1]
+            there = ~np.isnan(part)
+            count += there.sum(axes)
+            part = np.where(there, part, 0)
         else:  # what lies behind the valid length is zero and adds nothing to the sums
             count += float(valid.sum())
         total += part.sum(axes)
         square += np.square(part).sum(axes)
+    count = np.maximum(count, 1)
     mean = total / count
     return torch.from_numpy(mean), torch.from_numpy(np.sqrt(np.clip(square / count - mean**2, 1e-12, None)))
 
@@ -154,15 +157,16 @@ def build_embedder(layout: Layout, law: EmbeddingLaw, statistics: Statistics, co
 
 
 def build_predictor(layout: Layout, embedder: InputEmbedder, statistics: Statistics) -> nn.Module:
-    """The predictor for a layout; a field must have the input's number of axes."""
+    """The predictor for a layout; a field or mask must have the input's number of axes."""
     width = embedder.width
     if layout.target == "scalar":
         return PooledLinear(width, layout.target_shape[0], mean=statistics.y_mean, std=statistics.y_std)
-    if layout.target != "field":
+    if layout.target not in DENSE:
         return PooledLinear(width, layout.target_shape[0])
     axes = len(layout.target_shape) - 1
     assert isinstance(embedder, SequenceEmbedder | GridEmbedder)
     assert axes == len(layout.input_shape) - 1
-    return FieldDecoder(
-        width, layout.target_shape[0], patch=embedder.patch, axes=axes, mean=statistics.y_mean, std=statistics.y_std
-    )
+    channels = layout.target_shape[0]
+    plain = torch.zeros(channels), torch.ones(channels)  # logits have no unit
+    mean, std = plain if layout.target == "mask" else (statistics.y_mean, statistics.y_std)
+    return FieldDecoder(width, channels, patch=embedder.patch, axes=axes, mean=mean, std=std)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orca import confusions, dense
 from orca.registry import Registry
 from orca.types import InputError, Layout, TargetKind
 
@@ -21,6 +22,8 @@ Draws = Callable[[np.ndarray, np.ndarray, np.random.Generator, int], np.ndarray]
 
 LOOP_BUDGET = 10_000_000  # scores looked at in a resampling loop: about three seconds on a slow core
 FEWEST_RESAMPLES = 100
+RESIDUES = "maps of residue pairs"
+_UNITS = "units of the target"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Metric:
         fn: (scores, y) -> value; NaN where the set does not define it (an AUROC with one class only).
         higher_is_better: direction.
         target: kind of target it is for; fixes the shapes (see ``orca.types.Examples``), scores being logits (n, K) for
-            classes and multi-label, values (n, K) for scalars and (n, C, *S) for fields.
+            classes and multi-label, values (n, K) for scalars and (n, C, *S) for fields, logits (n, C, *S) for masks.
         needs: what the data must have beyond that, in words; empty for nothing.
         title: words for tables and figures.
         unit: unit of the value, in words.
@@ -61,6 +64,7 @@ DEFAULT_METRIC: dict[TargetKind, str] = {
     "multilabel": "macro_auroc",
     "scalar": "rmse",
     "field": "relative_l2",
+    "mask": "mask_auroc",
 }
 
 
@@ -90,6 +94,8 @@ def _lacks(metric: Metric, layout: Layout) -> str | None:
         return f"is for targets of kind '{metric.target}', these are '{layout.target}'"
     if metric.needs == "two classes" and layout.target_shape[0] != 2:
         return f"needs two classes, there are {layout.target_shape[0]}"
+    if metric.needs == RESIDUES and not (layout.missing and len({*layout.target_shape[1:]}) == 1):
+        return "needs square maps over the residues of proteins, NaN beyond the end of each"
     return None
 
 
@@ -141,43 +147,14 @@ def _looped(fn: MetricFn) -> Draws:
     return draws
 
 
-def confusion(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Counts (K, K) int64: rows are true classes, columns the classes of the highest of the scores (n, K)."""
-    k = scores.shape[1]
-    return np.bincount(y.astype(np.int64) * k + scores.argmax(1), minlength=k * k).reshape(k, k)
-
-
-def _accuracy(c: np.ndarray) -> np.ndarray:  # c: (..., K, K) -> (...)
-    return np.trace(c, axis1=-2, axis2=-1) / c.sum((-2, -1))
-
-
-def _macro_f1(c: np.ndarray) -> np.ndarray:
-    hits, total = np.diagonal(c, axis1=-2, axis2=-1), c.sum(-1) + c.sum(-2)  # total = 2 tp + fp + fn, (..., K)
-    return (2 * hits / np.maximum(total, 1)).sum(-1) / (total > 0).sum(-1)
-
-
-def _balanced_error(c: np.ndarray) -> np.ndarray:
-    hits, true = np.diagonal(c, axis1=-2, axis2=-1), c.sum(-1)
-    return 1 - (hits / np.maximum(true, 1)).sum(-1) / (true > 0).sum(-1)
-
-
-def _mcc(c: np.ndarray) -> np.ndarray:
-    """Matthews correlation of K classes (Gorodkin 2004); 0 where all is one class, as in scikit-learn."""
-    c = c.astype(np.float64)
-    true, predicted, n = c.sum(-1), c.sum(-2), c.sum((-2, -1))
-    covariance = np.trace(c, axis1=-2, axis2=-1) * n - (true * predicted).sum(-1)
-    spread = np.sqrt((n**2 - (true**2).sum(-1)) * (n**2 - (predicted**2).sum(-1)))
-    return np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 0)
-
-
 def _add_confusion(
     name: str, formula: Callable[[np.ndarray], np.ndarray], title: str, *, higher: bool, unit: str
 ) -> None:
     def fn(scores: np.ndarray, y: np.ndarray) -> float:
-        return float(formula(confusion(scores, y)))
+        return float(formula(confusions.confusion(scores, y)))
 
     def draws(scores: np.ndarray, y: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
-        counts = confusion(scores, y)
+        counts = confusions.confusion(scores, y)
         k, share = len(counts), counts.ravel() / counts.sum()
         chunk = max(1, 20_000_000 // share.size)  # at most 160 MB of counts
         sizes = [min(chunk, resamples - i) for i in range(0, resamples, chunk)]
@@ -187,26 +164,47 @@ def _add_confusion(
     METRICS.add(Metric(name, fn, higher, "classes", title=title, unit=unit, draws=draws))
 
 
-def _add_mean(
+def _add_mean(  # noqa: PLR0913
     name: str,
     values: Callable[[np.ndarray, np.ndarray], np.ndarray],
     target: TargetKind,
     *,
     title: str,
     root: bool = False,
+    unit: str = "relative",
+    needs: str = "",
 ) -> None:
-    """A metric that is the mean over samples of ``values(scores, y)`` (n,), or the root of that mean."""
+    """A metric that is the mean over samples of ``values(scores, y)`` (n,), or the root of that mean.
+
+    Where the metric needs something of the data, samples with a NaN do not have it and are left out.
+    """
     finish = np.sqrt if root else np.asarray
 
+    def each(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+        v = values(scores, y)
+        v = v[~np.isnan(v)] if needs else v
+        return v if len(v) else np.full(1, np.nan)
+
     def fn(scores: np.ndarray, y: np.ndarray) -> float:
-        return float(finish(np.mean(values(scores, y))))
+        return float(finish(np.mean(each(scores, y))))
 
     def draws(scores: np.ndarray, y: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
-        v = values(scores, y).astype(np.float64)
+        v = each(scores, y).astype(np.float64)
         return finish(np.array([v[rng.integers(len(v), size=len(v))].mean() for _ in range(resamples)]))
 
-    unit = "units of the target" if target == "scalar" or name == "field_rmse" else "relative"
-    METRICS.add(Metric(name, fn, False, target, title=title, unit=unit, draws=draws))
+    METRICS.add(Metric(name, fn, False, target, needs=needs, title=title, unit=unit, draws=draws))
+
+
+def _add_outcomes(name: str, formula: ArrayFn, title: str) -> None:
+    """A metric of masks that follows from the counts of right and wrong cells, (..., 4) -> (...)."""
+
+    def fn(scores: np.ndarray, y: np.ndarray) -> float:
+        return float(formula(dense.outcomes(scores, y).sum(0)))
+
+    def draws(scores: np.ndarray, y: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
+        return formula(dense.outcome_draws(dense.outcomes(scores, y), rng, resamples))
+
+    METRICS.add(Metric(name, fn, False, "mask", title=title, unit="fraction of cells", draws=draws))
 
 
 def one_sided(y: np.ndarray) -> np.ndarray:
@@ -253,38 +251,25 @@ def _r2(scores: np.ndarray, y: np.ndarray) -> float:
     return float(r2_score(y, scores)) if len(y) > 1 else float("nan")
 
 
-def relative_errors(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """||p - u|| / ||u|| of each sample over all its channels and points, (n,); a zero truth counts as norm 1e-12."""
-    norms = np.linalg.norm(y.reshape(len(y), -1), axis=1)
-    return np.linalg.norm((scores - y).reshape(len(y), -1), axis=1) / np.maximum(norms, 1e-12)
-
-
-def _nrmse(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """rms(p - u) / rms(u) over space, mean over channels (PDEBench, Takamoto et al. 2022), (n,).
-
-    PDEBench averages over the predicted frames as well; here there is one. ORCA's is ``relative_l2``: all channels in
-    one norm.
-    """
-    flat = (len(y) * y.shape[1], -1)
-    return relative_errors(scores.reshape(flat), y.reshape(flat)).reshape(len(y), -1).mean(1)
-
-
-def _field_rmse(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """rms(p - u) over all channels and points, in the target's units, (n,); its mean is ORCA's RMSE."""
-    return np.sqrt(np.square(scores - y).reshape(len(y), -1).mean(1))
-
-
-_add_confusion("error", lambda c: 1 - _accuracy(c), "error", higher=False, unit="fraction of samples")
-_add_confusion("accuracy", _accuracy, "accuracy", higher=True, unit="fraction of samples")
-_add_confusion("macro_f1", _macro_f1, "macro F1", higher=True, unit="0 to 1")
-_add_confusion("balanced_error", _balanced_error, "balanced error", higher=False, unit="fraction, mean over classes")
-_add_confusion("mcc", _mcc, "Matthews correlation", higher=True, unit="-1 to 1")
+_add_confusion("error", lambda c: 1 - confusions.accuracy(c), "error", higher=False, unit="fraction of samples")
+_add_confusion("accuracy", confusions.accuracy, "accuracy", higher=True, unit="fraction of samples")
+_add_confusion("macro_f1", confusions.macro_f1, "macro F1", higher=True, unit="0 to 1")
+_add_confusion("balanced_error", confusions.balanced_error, "balanced error", higher=False, unit="mean over classes")
+_add_confusion("mcc", confusions.mcc, "Matthews correlation", higher=True, unit="-1 to 1")
 METRICS.add(Metric("auroc", _auroc, True, "classes", needs="two classes", title="AUROC", unit="0 to 1"))
 METRICS.add(Metric("macro_auroc", _macro_auroc, True, "multilabel", title="macro AUROC", unit="0 to 1"))
 METRICS.add(Metric("map", _map, True, "multilabel", title="mean average precision", unit="0 to 1"))
-_add_mean("rmse", lambda p, y: ((p - y) ** 2).mean(1), "scalar", title="root mean squared error", root=True)
-_add_mean("mae", lambda p, y: np.abs(p - y).mean(1), "scalar", title="mean absolute error")
+_add_mean(
+    "rmse", lambda p, y: ((p - y) ** 2).mean(1), "scalar", title="root mean squared error", root=True, unit=_UNITS
+)
+_add_mean("mae", lambda p, y: np.abs(p - y).mean(1), "scalar", title="mean absolute error", unit=_UNITS)
 METRICS.add(Metric("r2", _r2, True, "scalar", title="R2", unit="1 is perfect"))
-_add_mean("relative_l2", relative_errors, "field", title="relative L2 error")
-_add_mean("nrmse", _nrmse, "field", title="normalised RMSE")
-_add_mean("field_rmse", _field_rmse, "field", title="RMSE of fields")
+_add_mean("relative_l2", dense.relative_errors, "field", title="relative L2 error")
+_add_mean("nrmse", dense.nrmse, "field", title="normalised RMSE")
+_add_mean("field_rmse", dense.field_rmse, "field", title="RMSE of fields", unit=_UNITS)
+_add_mean("mae8", dense.contact_errors, "field", title="MAE of long-range contacts", unit="Angstrom", needs=RESIDUES)
+METRICS.add(
+    Metric("mask_auroc", dense.pixel_auroc, True, "mask", title="cell AUROC", unit="0 to 1", draws=dense.auroc_draws)
+)
+_add_outcomes("mask_balanced_error", dense.balanced_error, "balanced error of cells")
+_add_outcomes("mask_fnr", dense.miss_rate, "false negative rate of cells")

@@ -33,9 +33,10 @@ from orca.build import (
 from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.runtime import read_json, write_json
 from orca.tasks.encodings import Encoding
-from orca.types import Examples, InputError, Layout
+from orca.types import Examples, InputError, Layout, TargetKind
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+BINARY: tuple[TargetKind, ...] = ("multilabel", "mask")  # a logit for each answer
 
 
 class ModelSpec(BaseModel):
@@ -112,7 +113,7 @@ class AdaptedModel(nn.Module):
         return pool(tokens.x, tokens.mask)
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
-        """Inputs (B, C, *S) or (B, F) to logits or values (B, K), or to a field (B, C, *S)."""
+        """Inputs (B, C, *S) or (B, F) to logits or values (B, K), or to a field or mask (B, C, *S)."""
         tokens = self.encode(x, length)
         if not isinstance(self.predictor, FieldDecoder):
             return self.predictor(tokens.x, tokens.mask)
@@ -153,7 +154,8 @@ class AdaptedModel(nn.Module):
             batch_size: samples at once.
 
         Returns:
-            Class indices (n,) int64, labels (n, K) in {0, 1}, values (n, K), or fields (n, C, *S).
+            Class indices (n,) int64, labels (n, K) in {0, 1}, values (n, K), fields (n, C, *S), or masks
+            (n, C, *S) in {0, 1}.
 
         Raises:
             InputError: the data does not fit what the model was trained on.
@@ -161,21 +163,21 @@ class AdaptedModel(nn.Module):
         scores = self.scores(x, length, batch_size=batch_size)
         if self.layout.target == "classes":
             return scores.argmax(1)
-        return (scores > 0).astype(np.int64) if self.layout.target == "multilabel" else scores
+        return (scores > 0).astype(np.int64) if self.layout.target in BINARY else scores
 
     def predict_proba(self, x: np.ndarray, length: np.ndarray | None = None, *, batch_size: int = 128) -> np.ndarray:
-        """Probabilities of classes or labels, (n, K), for raw data.
+        """Probabilities of classes or labels, (n, K), or of the cells of masks, (n, C, *S), for raw data.
 
         Raises:
             InputError: the task has no classes, or the data does not fit.
         """
         scores = torch.from_numpy(self.scores(x, length, batch_size=batch_size))
-        if self.layout.target not in ("classes", "multilabel"):
+        if self.layout.target not in ("classes", *BINARY):
             raise InputError(f"a model of a {self.layout.target} has no probabilities; use predict")
         return (scores.softmax(1) if self.layout.target == "classes" else scores.sigmoid()).numpy()
 
     def scores(self, x: np.ndarray, length: np.ndarray | None = None, *, batch_size: int = 128) -> np.ndarray:
-        """The network's plain output for raw data: logits (n, K), values (n, K) or fields (n, C, *S), float32."""
+        """The network's plain output for raw data, float32: logits or values, (n, K) or (n, C, *S)."""
         values, valid = self.spec.encoding.encode(np.asarray(x), length)
         expected = self.layout.input_shape
         fits = values.shape[1:] == expected if self.layout.input == "table" else values.shape[1] == expected[0]

@@ -17,7 +17,7 @@ from orca.metrics import Metric, check_metric
 from orca.model import AdaptedModel
 from orca.sources import SOURCES
 from orca.tasks import TaskSpec, resolve_task
-from orca.types import Examples, InputError, Splits
+from orca.types import DENSE, Examples, InputError, Splits
 
 STAGES = ("embed", "align", "finetune", "evaluate")
 _data: dict[str, Splits] = {}  # the last task's data in this process, by its fingerprint
@@ -151,10 +151,10 @@ def _check_fit(made: Plan) -> None:
             f"the table has {layout.input_shape[0]} columns and each is one token, but embed.tokens is "
             f"{config.embed.tokens}; raise embed.tokens or leave columns out"
         )
-    if layout.target == "field" and len(layout.target_shape) != len(layout.input_shape):
+    if layout.target in DENSE and len(layout.target_shape) != len(layout.input_shape):
         raise InputError(
-            f"a field of shape {layout.target_shape} cannot be predicted from an input of shape {layout.input_shape}: "
-            "both need the same number of axes behind the channels"
+            f"a {layout.target} of shape {layout.target_shape} cannot be predicted from an input of shape "
+            f"{layout.input_shape}: both need the same number of axes behind the channels"
         )
     smallest = min(layout.input_shape[1:], default=math.inf)
     if config.embed.patch is not None and config.embed.patch > smallest:

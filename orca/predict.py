@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.model import AdaptedModel
+from orca.model import BINARY, AdaptedModel
 from orca.runtime import atomic_write
 from orca.tasks.files import read_npz
 from orca.types import InputError
 
 
 def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, np.ndarray]:
-    """Reads ``x`` (and ``length``) from an ``.npz``; writes ``prediction``, and ``probability`` of classes.
+    """Reads ``x`` (and ``length``) from an ``.npz``; writes ``prediction``, and ``probability`` unless it is a value.
 
     Args:
         model: the adapted model.
@@ -29,7 +29,7 @@ def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, n
     arrays = read_npz(source, ("x",))
     x, length = arrays["x"], arrays.get("length")
     made = {"prediction": model.predict(x, length)}
-    if model.layout.target in ("classes", "multilabel"):
+    if model.layout.target in ("classes", *BINARY):
         made["probability"] = model.predict_proba(x, length)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **made)  # type: ignore[arg-type]

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from orca.batches import answers
+from orca.dense import counted
 from orca.model import AdaptedModel
-from orca.types import Examples, TargetKind
+from orca.types import DENSE, Examples, TargetKind
 
 _STRENGTHS = tuple(10.0**k for k in range(-3, 4))
 
@@ -20,11 +21,28 @@ def _one_hot(y: np.ndarray, kind: TargetKind, classes: int) -> np.ndarray:
     return np.eye(classes, dtype=np.float64)[y] if kind == "classes" else y.astype(np.float64)
 
 
-def _field_rows(features: np.ndarray, y: np.ndarray, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Fields are probed by token: features (n, T, D) against the target's mean over the token's patch, (n, T, C)."""
+def _dense_rows(
+    features: np.ndarray, y: np.ndarray, kind: TargetKind, grid: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fields and masks are probed by token: features against the target's mean over the cells of its patch that count.
+
+    Args:
+        features: (n, T, D).
+        y: (n, C, *S).
+        kind: field or mask.
+        grid: of the tokens.
+
+    Returns:
+        (m, D) and (m, C), of the m tokens that have such cells.
+    """
     reduce = F.adaptive_avg_pool1d if len(grid) == 1 else F.adaptive_avg_pool2d
-    target = reduce(torch.from_numpy(y).float(), grid)  # type: ignore[operator]
-    return features.reshape(-1, features.shape[-1]), target.flatten(2).transpose(1, 2).reshape(-1, y.shape[1]).numpy()
+    there = counted(y, kind)
+    total, share = (
+        reduce(torch.from_numpy(values).float(), grid).flatten(2).transpose(1, 2).reshape(-1, y.shape[1]).numpy()  # type: ignore[operator]
+        for values in (np.where(there, y, 0), there)
+    )
+    rows = (share > 0).all(1)
+    return features.reshape(-1, features.shape[-1])[rows], total[rows] / share[rows]
 
 
 def ridge_error(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, kind: TargetKind) -> float:
@@ -63,11 +81,11 @@ def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.d
         dtype: precision of autocast.
     """
     layout, device = model.layout, next(model.parameters()).device
-    if layout.target == "field":
+    if layout.target in DENSE:
         grid = model.embedder.tail.grid
         call = lambda x, length: model.encode(x, length).x  # noqa: E731
         pairs = [
-            _field_rows(answers(model, part, device=device, dtype=dtype, call=call), part.y, grid)
+            _dense_rows(answers(model, part, device=device, dtype=dtype, call=call), part.y, layout.target, grid)
             for part in (train, val)
         ]
     else:

@@ -107,7 +107,8 @@ def loss_of(
 
     Classes: cross-entropy. Multi-label: binary cross-entropy, in which a label that is there weighs ``positive``.
     Scalars: squared error in units of the training set's standard deviation. Fields: relative L2 error over the cells
-    of a channel (Li et al. 2021, arXiv 2010.08895), mean over the channels, which may differ in unit.
+    of a channel that are not NaN (Li et al. 2021, arXiv 2010.08895), mean over the channels, which may differ in unit.
+    Masks: binary cross-entropy, mean over the cells that are not -1.
     """
     output = output.float()
     if kind == "classes":
@@ -117,6 +118,12 @@ def loss_of(
         return F.binary_cross_entropy_with_logits(output, target.float(), pos_weight=weight)
     if kind == "scalar":
         return ((output - target) / (1.0 if scale is None else scale)).square().mean()
+    if kind == "mask":
+        counts = (target >= 0).float()
+        cells = F.binary_cross_entropy_with_logits(output, target.clamp(min=0), weight=counts, reduction="none")
+        return (cells.flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1)).mean()
+    there = ~target.isnan()
+    output, target = output.where(there, 0.0), target.where(there, 0.0)
     error, norm = (output - target).flatten(2).norm(dim=2), target.flatten(2).norm(dim=2)  # (B, C)
     return (error / norm.clamp(min=1e-12)).mean()
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 InputKind = Literal["sequence", "grid", "table"]
-TargetKind = Literal["classes", "multilabel", "scalar", "field"]
+TargetKind = Literal["classes", "multilabel", "scalar", "field", "mask"]
+DENSE: tuple[TargetKind, ...] = ("field", "mask")  # one value, or more, for each cell of the input
 
 
 class InputError(ValueError):
@@ -45,7 +46,8 @@ class Examples:
 
     Attributes:
         x: inputs, float32: ``sequence`` (n, C, L), ``grid`` (n, C, H, W), ``table`` (n, F) with categories as codes.
-        y: targets: ``classes`` (n,) int64, ``multilabel`` (n, K) in {0, 1}, ``scalar`` (n, K), ``field`` (n, C, *S).
+        y: targets: ``classes`` (n,) int64, ``multilabel`` (n, K) in {0, 1}, ``scalar`` (n, K), ``field`` (n, C, *S),
+            NaN in cells that do not count, ``mask`` (n, C, *S) of 0 and 1, -1 in cells that do not count.
         length: valid positions of each sequence, (n,) int64, or None where all are full. The rest of x is zero.
         group: rows that have one answer together, such as the pieces of a long recording, share a number, (n,) int64;
             their targets are equal. None where each row has its own. In this order of numbers the answers stand.
@@ -90,9 +92,10 @@ class Layout:
         input: kind of the input.
         target: kind of the target.
         input_shape: (C, L), (C, H, W) or (F,), the largest of all splits used for training.
-        target_shape: (K,) for classes, multi-label and scalars, (C, *S) for fields.
+        target_shape: (K,) for classes, multi-label and scalars, (C, *S) for fields and masks.
         cardinalities: for tables, the number of categories of each column, 0 for a numeric one.
         classes: names of the classes or of the target columns.
+        missing: whether fields may have cells that do not count.
     """
 
     input: InputKind
@@ -101,6 +104,7 @@ class Layout:
     target_shape: tuple[int, ...]
     cardinalities: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    missing: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ LEVELS = (
         "transport",
         "discrepancies",
         "tasks",
+        "dense",
+        "confusions",
         "metrics",
         "augment",
         "baselines",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from orca.confusions import confusion
 from orca.evaluate import measure
 from orca.metrics import (
     DEFAULT_METRIC,
@@ -11,7 +12,6 @@ from orca.metrics import (
     Metric,
     bootstrap_interval,
     check_metric,
-    confusion,
     label_aurocs,
     metrics_for,
     one_sided,
@@ -33,6 +33,12 @@ def random_problem(name: str, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
     if kind == "multilabel":
         y = rng.integers(2, size=(n, 3))
         return rng.normal(size=(n, 3)) + y, y
+    if kind == "mask":
+        y = rng.integers(-1, 2, size=(n, 1, 4, 5))
+        return rng.normal(size=y.shape) + y, y
+    if name == "mae8":
+        y = np.where(rng.random((n, 1, 28, 28)) < 0.1, np.nan, rng.uniform(4, 12, (n, 1, 28, 28)))
+        return np.nan_to_num(y, nan=5.0) + 0.3 * rng.normal(size=y.shape), y
     y = rng.normal(size=(n, 2) if kind == "scalar" else (n, 2, 4, 5))
     return y + 0.3 * rng.normal(size=y.shape), y
 
@@ -158,7 +164,7 @@ def test_every_metric_lies_in_its_interval_and_the_interval_repeats(name):
     assert bootstrap_interval(metric, scores, y, seed=2, resamples=100) != (low, high)
 
 
-@pytest.mark.parametrize("name", ["error", "macro_f1", "mcc", "rmse", "nrmse"])
+@pytest.mark.parametrize("name", ["error", "macro_f1", "mcc", "rmse", "nrmse", "mask_balanced_error", "mask_auroc"])
 def test_fast_resampling_has_the_law_of_the_plain_loop(name):
     fast, (scores, y) = METRICS.get(name), random_problem(name, n=80)
     plain = Metric(name, fast.fn, fast.higher_is_better, fast.target)

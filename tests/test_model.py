@@ -63,15 +63,16 @@ def test_a_saved_model_predicts_the_same_bit_for_bit(target: str, tmp_path) -> N
 
 
 def test_predictions_are_classes_labels_and_values() -> None:
-    for target, shape in (("classes", (4,)), ("multilabel", (4, 3)), ("scalar", (4, 2)), ("field", (4, 1, 6, 6))):
+    for target, shape in (("classes", (4,)), ("multilabel", (4, 3)), ("scalar", (4, 2)), ("field", (4, 1, 6, 6)),
+                          ("mask", (4, 1, 6, 6))):  # fmt: skip
         model, x = tiny_adapted(target), tiny_examples(target, 4).x
         assert model.predict(x).shape == shape
     probability = tiny_adapted("classes").predict_proba(tiny_examples("classes", 4).x)
     np.testing.assert_allclose(probability.sum(1), 1, atol=1e-6)
     assert np.array_equal(probability.argmax(1), tiny_adapted("classes").predict(tiny_examples("classes", 4).x))
-    labels = tiny_adapted("multilabel")
-    x = tiny_examples("multilabel", 4).x
-    assert np.array_equal(labels.predict_proba(x) > 0.5, labels.predict(x) == 1)
+    for target in ("multilabel", "mask"):
+        labels, x = tiny_adapted(target), tiny_examples(target, 4).x
+        assert np.array_equal(labels.predict_proba(x) > 0.5, labels.predict(x) == 1)
     with pytest.raises(InputError, match="a model of a scalar has no probabilities"):
         tiny_adapted("scalar").predict_proba(tiny_examples("scalar", 4).x)
 

@@ -23,7 +23,8 @@ def inputs(target: str, count: int = 7) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("target", "shape"), [("classes", (7,)), ("multilabel", (7, 3)), ("scalar", (7, 2)), ("field", (7, 1, 6, 6))]
+    ("target", "shape"),
+    [("classes", (7,)), ("multilabel", (7, 3)), ("scalar", (7, 2)), ("field", (7, 1, 6, 6)), ("mask", (7, 1, 6, 6))],
 )
 def test_the_file_holds_what_the_model_predicts(target: str, shape: tuple[int, ...], tmp_path) -> None:
     model, x = tiny_adapted(target).eval(), inputs(target)
@@ -32,7 +33,7 @@ def test_the_file_holds_what_the_model_predicts(target: str, shape: tuple[int, .
         assert set(out.files) == set(made)
         assert out["prediction"].shape == shape
         assert np.array_equal(out["prediction"], model.predict(x))
-        if target in ("classes", "multilabel"):
+        if target in ("classes", "multilabel", "mask"):
             assert np.array_equal(out["probability"], model.predict_proba(x))
         else:
             assert "probability" not in out.files

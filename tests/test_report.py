@@ -89,6 +89,13 @@ def field(n: int, space: tuple[int, ...], rng: np.random.Generator) -> dict[str,
     return {"layout": layout, "y": y, "scores": scores, "x": (y[:16] > 0).astype(np.float32)}
 
 
+def mask(n: int, rng: np.random.Generator) -> dict[str, Any]:
+    x = rng.normal(size=(n, 1, 16, 16))
+    y = np.where(x < -2.5, -1, x > 1)
+    layout = {"input": "grid", "target": "mask", "input_shape": [1, 16, 16], "target_shape": [1, 16, 16]}
+    return {"layout": layout, "y": y.astype(np.float32), "scores": x - 1 + 0.3 * rng.normal(size=x.shape), "x": x[:16]}
+
+
 def spectra(n: int, rng: np.random.Generator) -> dict[str, Any]:
     run = digits(n, 40, rng)
     run["layout"] |= {"input": "sequence", "input_shape": [24, 50]}
@@ -105,6 +112,7 @@ def kinds(n: int = 120) -> dict[str, dict[str, Any]]:
         "scalar": table(n, rng),
         "field1": field(30, (64,), rng),
         "field2": field(30, (16, 16), rng),
+        "mask": mask(30, rng),
     }
 
 
@@ -221,6 +229,7 @@ def test_each_kind_of_target_has_its_figure(pages):
         "scalar": "Predicted against true values",
         "field1": "best, the median and the worst",
         "field2": "one colour scale",
+        "mask": "blank ones do not count",
     }
     assert all(text in pages[kind] for kind, text in words.items())
 

@@ -157,6 +157,17 @@ def test_losses_meet_known_answers() -> None:
     assert loss_of(two - torch.tensor([[0.5], [10.0]]), two, "field").item() == pytest.approx((0.1 + 0.02) / 2**0.5)
 
 
+def test_losses_of_dense_targets_leave_out_cells_that_do_not_count() -> None:
+    output = torch.tensor([[[0.0, 9.0]], [[0.0, -5.0]]], requires_grad=True)
+    field = loss_of(output, torch.tensor([[[2.0, math.nan]], [[math.nan, -5.0]]]), "field")
+    assert field.item() == pytest.approx((1.0 + 0.0) / 2)
+    mask = loss_of(output, torch.tensor([[[1.0, -1.0]], [[0.0, 0.0]]]), "mask")
+    assert mask.item() == pytest.approx((math.log(2) + (math.log(2) + math.log1p(math.exp(-5))) / 2) / 2)
+    gradient = torch.autograd.grad(field + mask, output)[0]
+    assert torch.isfinite(gradient).all()
+    assert gradient[0, 0, 1] == 0
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path) -> None:
     fit(tmp_path, epochs=1)
     tensors, _ = load_tensors(tmp_path / "checkpoint" / "best.safetensors")

@@ -80,6 +80,7 @@ LAYOUTS = {
     "multilabel": Layout("sequence", "multilabel", (2, 12), (3,)),
     "scalar": Layout("table", "scalar", (4,), (2,), (0, 3, 0, 2)),
     "field": Layout("grid", "field", (1, 6, 6), (1, 6, 6)),
+    "mask": Layout("grid", "mask", (1, 6, 6), (1, 6, 6)),
 }
 
 
@@ -95,6 +96,8 @@ def tiny_examples(target: str, count: int, seed: int = 0) -> Examples:
     x = draw.normal(size=(count, *layout.input_shape)).astype(np.float32)
     if target == "field":
         return Examples(x, (2 * x + 1).astype(np.float32))
+    if target == "mask":
+        return Examples(x, np.where(x < -2, -1, x > 0.5).astype(np.float32))
     y = np.arange(count) % 3
     x[np.arange(count), 0] += 3 * (y - 1)[:, None]
     return Examples(x, y.astype(np.int64) if target == "classes" else np.eye(3, dtype=np.int64)[y])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from orca.metrics import relative_errors
+from orca.dense import outcomes, relative_errors
 from orca.report.data import RunData, show
 from orca.report.style import png, strip
 
@@ -56,7 +56,8 @@ def examples(data: RunData) -> list[Example]:
 
 
 def _words(data: RunData, scores: np.ndarray, y: np.ndarray) -> tuple[str, str, bool | None]:
-    kinds = {"classes": _class_words, "multilabel": _label_words, "scalar": _scalar_words, "field": _field_words}
+    kinds = {"classes": _class_words, "multilabel": _label_words, "scalar": _scalar_words, "field": _field_words,
+             "mask": _mask_words}  # fmt: skip
     return kinds[data.layout.target](data, scores, y)  # type: ignore[union-attr]
 
 
@@ -82,6 +83,11 @@ def _scalar_words(data: RunData, scores: np.ndarray, y: np.ndarray) -> tuple[str
 
 def _field_words(data: RunData, scores: np.ndarray, y: np.ndarray) -> tuple[str, str, bool | None]:
     return "", f"relative error {show(float(relative_errors(scores[None], y[None])[0]))}", None
+
+
+def _mask_words(data: RunData, scores: np.ndarray, y: np.ndarray) -> tuple[str, str, bool | None]:
+    hit, missed, _, false = (int(count) for count in outcomes(scores[None], y[None])[0])
+    return f"{hit + missed} cells", f"{hit} of them found, {false} others", None
 
 
 def _picture(x: np.ndarray, words: tuple[str, str, bool | None], number: int) -> Example:

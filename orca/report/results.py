@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from orca.metrics import confusion, label_aurocs, relative_errors
+from orca.confusions import confusion
+from orca.dense import relative_errors
+from orca.metrics import label_aurocs
 from orca.report.data import RunData, show
+from orca.report.masks import Shown, masks
 from orca.report.style import CELL, FAINT, INK, ONE, TWO, WIDTH, bare, figure, safe, svg
 
 NUMBERED_CLASSES, NAMED_LABELS, POINTS = 12, 30, 1000
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A figure and its caption."""
-
-    figure: Markup
-    caption: str
 
 
 def predictions(data: RunData) -> Shown | None:
@@ -29,7 +21,7 @@ def predictions(data: RunData) -> Shown | None:
     scores, y = data.arrays.get("test_scores"), data.arrays.get("test_y")
     if scores is None or y is None or data.layout is None or not len(y):
         return None
-    kinds = {"classes": _confusion, "multilabel": _labels, "scalar": _scatter, "field": _fields}
+    kinds = {"classes": _confusion, "multilabel": _labels, "scalar": _scatter, "field": _fields, "mask": masks}
     return kinds[data.layout.target](data, scores, y)
 
 
@@ -161,8 +153,9 @@ def _lines(ax: Axes, true: np.ndarray, predicted: np.ndarray, title: str) -> Non
 
 
 def _images(fig: Figure, row: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> None:
-    low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
-    off = float(np.abs(predicted - true).max()) or 1.0
+    predicted = np.where(np.isnan(true), np.nan, predicted)  # cells that do not count stay blank
+    low, high = float(np.nanmin([true, predicted])), float(np.nanmax([true, predicted]))
+    off = float(np.nanmax(np.abs(predicted - true))) or 1.0
     row[0].imshow(true, cmap="viridis", vmin=low, vmax=high, interpolation="none")
     shared = row[1].imshow(predicted, cmap="viridis", vmin=low, vmax=high, interpolation="none")
     difference = row[2].imshow(predicted - true, cmap="PuOr", vmin=-off, vmax=off, interpolation="none")

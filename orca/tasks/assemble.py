@@ -10,7 +10,7 @@ import numpy as np
 from orca.runtime import rng
 from orca.tasks.checks import check_lengths, check_splits
 from orca.tasks.encodings import Encoding, GridEncoding, TableEncoding
-from orca.types import Examples, Layout, Splits, TargetKind
+from orca.types import DENSE, Examples, Layout, Splits, TargetKind
 
 VALIDATION = 0.12  # share of train that becomes validation where the source has none
 SHIFT = "shift_"
@@ -73,6 +73,7 @@ def assemble(
     classes: Sequence[str] = (),
     notes: Sequence[str] = (),
     background: np.ndarray | None = None,
+    missing: bool = False,
 ) -> Splits:
     """Encodes the raw splits, brings them to one length and checks them.
 
@@ -83,6 +84,7 @@ def assemble(
         classes: names of the classes or target columns, or empty.
         notes: what was done to the data.
         background: raw inputs that training may mix in, of the length of all others.
+        missing: whether NaN in a field is a cell that does not count, and no fault.
 
     Raises:
         InputError: a fault in the data; all that were found are in the message.
@@ -91,7 +93,7 @@ def assemble(
     examples = {name: _encoded(part, encoding, target) for name, part in parts.items()}
     if encoding.input == "sequence":
         longest = max(e.x.shape[-1] for e in examples.values())
-        examples = {name: _padded(e, longest, field=target == "field") for name, e in examples.items()}
+        examples = {name: _padded(e, longest, field=target in DENSE) for name, e in examples.items()}
     train = examples["train"]
     layout = Layout(
         input=encoding.input,
@@ -100,6 +102,7 @@ def assemble(
         target_shape=_target_shape(train.y, target, classes),
         cardinalities=encoding.cardinalities if isinstance(encoding, TableEncoding) else (),
         classes=tuple(classes),
+        missing=missing,
     )
     shift = {name.removeprefix(SHIFT): e for name, e in examples.items() if name.startswith(SHIFT)}
     behind = None if background is None or not len(background) else encoding.encode(background)[0]
@@ -111,7 +114,7 @@ def assemble(
 def _encoded(part: Raw, encoding: Encoding, target: TargetKind) -> Examples:
     x, length = encoding.encode(part.x, part.length)
     y = part.y
-    if target == "field" and isinstance(encoding, GridEncoding) and encoding.channels == "last" and y.ndim == 4:
+    if target in DENSE and isinstance(encoding, GridEncoding) and encoding.channels == "last" and y.ndim == 4:
         y = np.moveaxis(y, -1, 1)  # (n, H, W, C) to (n, C, H, W), as the input
     return Examples(x, as_targets(y, target, axes=x.ndim), length, part.group)
 
@@ -129,7 +132,7 @@ def as_targets(y: np.ndarray, target: TargetKind, *, axes: int = 0) -> np.ndarra
     if target == "classes":
         whole = y.dtype.kind != "f" or bool((np.isfinite(y) & (y == np.round(y))).all())
         return y.astype(np.int64) if whole else y
-    if (target == "scalar" and y.ndim == 1) or (target == "field" and y.ndim == axes - 1):
+    if (target == "scalar" and y.ndim == 1) or (target in DENSE and y.ndim == axes - 1):
         y = y[:, None]  # (n, 1) or (n, 1, *S)
     return np.ascontiguousarray(y, dtype=np.float32)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from orca.types import Examples, InputError, Splits
+from orca.types import DENSE, Examples, InputError, Splits
 
 PIECE = 1024  # rows looked at together
 
@@ -44,11 +44,13 @@ def check_splits(splits: Splits) -> None:
     Raises:
         InputError: the first fault of each kind, all in one message: lengths that differ, empty splits, NaN or
             infinite values, shapes that do not fit the layout, labels that are not 0..K-1, classes that train lacks,
-            a single class, multi-label targets other than 0 and 1.
+            a single class, multi-label targets other than 0 and 1, masks other than 0, 1 and -1, fields and masks of
+            which no cell counts.
     """
     parts = _parts(splits)
     pairs = {name: (e.x, e.y) for name, e in parts.items()}
-    faults = [*_first(_unequal(pairs)), *_first(_empty(pairs)), *_first(_not_finite(parts)), *_first(_shapes(splits))]
+    faults = [*_first(_unequal(pairs)), *_first(_empty(pairs))]
+    faults += [*_first(_not_finite(parts, missing=splits.layout.missing)), *_first(_shapes(splits))]
     report(faults + _label_faults(splits))
 
 
@@ -73,13 +75,14 @@ def _empty(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[str]:
             yield f"split {name} is empty, x_{name} has shape {np.shape(x)}; every split needs at least one example"
 
 
-def _not_finite(parts: Mapping[str, Examples]) -> Iterator[str]:
+def _not_finite(parts: Mapping[str, Examples], *, missing: bool) -> Iterator[str]:
     for name, examples in parts.items():
         for array, values in (("x", examples.x), ("y", examples.y)):
             if values.dtype.kind != "f" or values.size == 0:
                 continue
             pieces = (values[i : i + PIECE] for i in range(0, len(values), PIECE))  # they may be larger than memory
-            bad = np.concatenate([np.logical_not(np.isfinite(v)).reshape(len(v), -1).sum(1) for v in pieces])
+            wrong = np.isinf if missing and array == "y" else _unusable  # NaN is a cell that does not count
+            bad = np.concatenate([wrong(v).reshape(len(v), -1).sum(1) for v in pieces])
             if not (rows := np.flatnonzero(bad)).size:
                 continue
             yield (
@@ -88,12 +91,16 @@ def _not_finite(parts: Mapping[str, Examples]) -> Iterator[str]:
             )
 
 
+def _unusable(values: np.ndarray) -> np.ndarray:
+    return np.logical_not(np.isfinite(values))
+
+
 def _shapes(splits: Splits) -> Iterator[str]:
     layout = splits.layout
     axes = {"sequence": 3, "grid": 4, "table": 2}[layout.input]
-    wanted = {"classes": 1, "multilabel": 2, "scalar": 2, "field": axes}[layout.target]
-    if layout.target == "field" and layout.input == "table":
-        yield "a table has no field to predict; target must be classes, multilabel or scalar"
+    wanted = {"classes": 1, "multilabel": 2, "scalar": 2, "field": axes, "mask": axes}[layout.target]
+    if layout.target in DENSE and layout.input == "table":
+        yield f"a table has no {layout.target} to predict; target must be classes, multilabel or scalar"
     for name, e in _parts(splits).items():
         if e.x.ndim != axes or e.x.shape[1] != layout.input_shape[0]:
             yield f"x_{name} has shape {e.x.shape}; {layout.input} like x_train is (n, {_text(layout.input_shape)})"
@@ -101,7 +108,7 @@ def _shapes(splits: Splits) -> Iterator[str]:
             yield f"y_{name} has shape {e.y.shape}; target {layout.target} needs {wanted} axes once a channel is added"
         elif wanted > 1 and e.y.shape[1] != layout.target_shape[0]:
             yield f"y_{name} has {e.y.shape[1]} columns or channels; y_train has {layout.target_shape[0]}"
-        elif layout.target == "field" and e.y.shape[2:] != e.x.shape[2:]:
+        elif layout.target in DENSE and e.y.shape[2:] != e.x.shape[2:]:
             yield f"y_{name} covers {_text(e.y.shape[2:])} points and x_{name} {_text(e.x.shape[2:])}; they must agree"
 
 
@@ -113,6 +120,10 @@ def _label_faults(splits: Splits) -> list[str]:
     parts = {name: e for name, e in _parts(splits).items() if e.y.size}
     if splits.layout.target == "multilabel":
         return _first(_not_binary(parts))
+    if splits.layout.target == "mask":
+        return _first(_not_mask(parts))
+    if splits.layout.missing:
+        return _first(_nothing_counts(parts))
     if splits.layout.target != "classes":
         return []
     broken = _first(_not_integers(parts))
@@ -125,6 +136,21 @@ def _not_binary(parts: Mapping[str, Examples]) -> Iterator[str]:
     for name, e in parts.items():
         if (other := e.y[~np.isin(e.y, (0, 1))]).size:
             yield f"y_{name} has values other than 0 and 1, such as {other[0]}; multilabel is (n, K) of 0 and 1"
+
+
+def _not_mask(parts: Mapping[str, Examples]) -> Iterator[str]:
+    for name, e in parts.items():
+        if (other := e.y[~np.isin(e.y, (-1, 0, 1))]).size:
+            yield f"y_{name} has values other than 0, 1 and -1, such as {other[0]}; -1 is a cell that does not count"
+        elif len(found := np.unique(e.y[e.y >= 0])) < 2:
+            there = f"only {found[0]:g}" if len(found) else "none that counts"
+            yield f"y_{name} has {there} in its cells; a mask needs both 0 and 1 in every split"
+
+
+def _nothing_counts(parts: Mapping[str, Examples]) -> Iterator[str]:
+    for name, e in parts.items():
+        if (empty := np.isnan(e.y).reshape(len(e.y), -1).all(1)).any():
+            yield f"y_{name} has only NaN in {empty.sum()} rows, first row {empty.argmax()}; drop rows without a target"
 
 
 def _not_integers(parts: Mapping[str, Examples]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from orca.metrics import relative_errors
+from orca.dense import relative_errors
 from orca.tasks.spec import Predictor
 from orca.types import Examples
 

@@ -56,12 +56,14 @@ class GridEncoding(_Encoding):
     Attributes:
         channels: where the channel axis is: ``none`` (n, H, W), ``first`` (n, C, H, W), ``last`` (n, H, W, C).
         scale: raw values are multiplied by this, such as 1/255 for 8-bit images.
+        stretch: None, or the value up to which asinh(raw / stretch) is about linear, for light of any brightness.
     """
 
     input: ClassVar[InputKind] = "grid"
     kind: Literal["grid"] = "grid"
     channels: Literal["first", "last", "none"]
     scale: float = 1.0
+    stretch: float | None = Field(default=None, gt=0)
 
     def encode(self, raw: np.ndarray, length: np.ndarray | None = None) -> Encoded:
         """Brings images to (n, C, H, W) float32. Grids have no ``length``.
@@ -76,7 +78,8 @@ class GridEncoding(_Encoding):
             raw = raw[:, None]
         elif self.channels == "last":
             raw = np.moveaxis(raw, -1, 1)
-        return _scaled(raw, self.scale), None
+        x = _scaled(raw, self.scale)
+        return x if self.stretch is None else np.arcsinh(x / np.float32(self.stretch)), None
 
 
 class DnaEncoding(_Encoding):

@@ -24,7 +24,7 @@ from orca.tasks.encodings import (
 )
 from orca.tasks.files import read_npz
 from orca.tasks.spec import TaskSpec
-from orca.types import InputError, Provenance, Splits, TargetKind
+from orca.types import DENSE, InputError, Provenance, Splits, TargetKind
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 
@@ -45,7 +45,8 @@ class OwnData(BaseModel):
         "dna: strings; waveform (n, T); table (n, F)."
     )
     target: TargetKind = Field(
-        description="Form of the targets: classes (n,), multilabel (n, K), scalar (n,) or (n, K), field as the input."
+        description="Form of the targets: classes (n,), multilabel (n, K), scalar (n,) or (n, K), field as the input, "
+        "mask as the input, of 0 and 1, and -1 in cells that do not count."
     )
     metric: Annotated[str | None, Choices(METRICS.names)] = Field(
         default=None, description="What decides; unset takes the target's usual one."
@@ -67,8 +68,8 @@ class OwnData(BaseModel):
         for key, owner in (("sample_rate", "waveform"), ("channels", "grid"), ("categorical", "table")):
             if getattr(self, key) and self.input != owner:
                 raise ValueError(f"{key} belongs to input {owner}; input is {self.input}")
-        if self.target == "field" and self.input not in ("sequence", "grid"):
-            raise ValueError(f"target field needs input sequence or grid; input is {self.input}")
+        if self.target in DENSE and self.input not in ("sequence", "grid"):
+            raise ValueError(f"target {self.target} needs input sequence or grid; input is {self.input}")
         return self
 
 

@@ -185,6 +185,7 @@ class Frame:
         predictors: closed forms and the like by name, which stand beside the task's baselines.
         notes: what a reader of the numbers must know.
         version: raised when the same files give other splits.
+        missing: whether NaN in a field is a cell that does not count.
     """
 
     input: InputKind
@@ -195,6 +196,7 @@ class Frame:
     predictors: Mapping[str, Predictor] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
     version: int = 1
+    missing: bool = False
 
 
 def published_task(
@@ -245,6 +247,6 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             "files",
         )
     return assemble(
-        parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes,
+        parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes, missing=frame.missing,
         background=None if background is None else background.x,
     )  # fmt: skip

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from orca.tasks.nb360 import darcy_flow, deepsea, ecg, fsd50k, ninapro, satellite
+from orca.tasks.nb360 import (
+    cifar100,
+    cosmic,
+    darcy_flow,
+    deepsea,
+    ecg,
+    fsd50k,
+    ninapro,
+    psicov,
+    satellite,
+    spherical,
+)
 
 SPECS = (
+    *cifar100.SPECS,
+    *spherical.SPECS,
     *darcy_flow.SPECS,
+    *psicov.SPECS,
+    *cosmic.SPECS,
     *ninapro.SPECS,
     *fsd50k.SPECS,
     *ecg.SPECS,
