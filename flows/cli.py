@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.data import data
 from flows.commands.options import JsonOption, RunArgument, StoreOption, open_store
 from flows.commands.otdd import otdd
 from flows.commands.run import cancel, resume, run
@@ -36,6 +37,9 @@ def _read(path: Path) -> Any:
 
 for command in (run, resume, cancel):
     app.command()(command)
+
+
+app.add_typer(data, name="data")
 
 
 @app.command()

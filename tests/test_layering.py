@@ -43,8 +43,8 @@ OUTSIDE_FLOWS = {"benchmarks", "tests"}
 INSIDE_EMBEDDERS = {"embedders", "torch", *sys.stdlib_module_names}
 
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
-# Published data comes as pickles: this one file reads them, with a reader that builds arrays and plain containers out of
-# its own functions and calls nothing else. tests/test_pickles.py tries to make it.
+# Published data comes as pickles: this one file reads them, with a reader that builds arrays and plain containers by
+# functions of its own and calls nothing else. tests/test_pickles.py tries to make it.
 READS_PICKLES = {Path("orca/tasks/readers/pickles.py"): "pickle"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "pandas.read_pickle", "pd.read_pickle"}
 UNSAFE_ARGUMENTS = {"trust_remote_code", "allow_pickle"}

@@ -211,6 +211,7 @@ def published_task(published: Published, frame: Frame, *, title: str, provenance
                                     "encoding": frame.encoding, "predictors": sorted(frame.predictors)}),
         predictors=frame.predictors,
         published=published,
+        classes=frame.classes,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Published pickles as plain values: arrays, numbers, text and containers of these, and nothing that could run.
 
-A pickle is a program. Here the names that it may call lead to functions of this file, which build what numpy's own would
-have built from values that are checked first; a name that is not listed is refused before it is called. numpy itself
-never sees the state that a file brings: its ``dtype.__setstate__`` believes flags that say where pointers are.
+A pickle is a program. Here the names that it may call lead to functions of this file, which build what numpy's own
+would have built from values that are checked first; a name that is not listed is refused before it is called. numpy
+itself never sees the state that a file brings: its ``dtype.__setstate__`` believes flags that say where pointers are.
 """
 
 from __future__ import annotations
