@@ -100,7 +100,7 @@ def report(run: RunArgument, store: StoreOption = None) -> None:
 def predict(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or a folder that holds an adapted model.")],
     input: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An .npz file with x, in the form of the task's data.")
+        Path, typer.Argument(metavar="INPUT", help="An .npz file with x, in the form of the task's data, or a table.")
     ],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .npz file to write.")],
     store: StoreOption = None,

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from orca.tasks.records import RecordEncoding
 from orca.tasks.waveform import log_mel
 from orca.types import InputError, InputKind
 
@@ -187,7 +188,8 @@ class TableEncoding(_Encoding):
 
 
 Encoding = Annotated[
-    SequenceEncoding | GridEncoding | DnaEncoding | WaveformEncoding | TableEncoding, Field(discriminator="kind")
+    SequenceEncoding | GridEncoding | DnaEncoding | WaveformEncoding | TableEncoding | RecordEncoding,
+    Field(discriminator="kind"),
 ]
 ENCODING: TypeAdapter[Encoding] = TypeAdapter(Encoding)
 

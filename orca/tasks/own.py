@@ -1,8 +1,9 @@
-"""Your own data: an ``.npz`` file without pickles, and a few words on what is in it."""
+"""Your own data: an ``.npz`` file without pickles or a table, and a few words on what is in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,14 +24,18 @@ from orca.tasks.encodings import (
     WaveformEncoding,
 )
 from orca.tasks.files import read_npz
+from orca.tasks.own_files import INPUTS, Columns, gather, plain_inputs
+from orca.tasks.readers.tables import TABLES, table_suffix
+from orca.tasks.records import fit_records
 from orca.tasks.spec import TaskSpec
 from orca.types import InputError, Provenance, Splits, TargetKind
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+TABLE_KEYS = ("targets", "inputs", "split", "test")  # settings that only a table has
 
 
 class OwnData(BaseModel):
-    """Your own data as a task: an ``.npz`` file without pickles, and what is in it."""
+    """Your own data as a task: an ``.npz`` file without pickles or a table, and what is in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Own Data")
 
@@ -38,7 +43,8 @@ class OwnData(BaseModel):
     data: str = Field(
         title="File",
         description="Path of the `.npz`: x_train, y_train, x_test, y_test, optional x_val, y_val, x_shift_NAME, "
-        "y_shift_NAME, and length_train etc. for inputs of different lengths.",
+        "y_shift_NAME, and length_train etc. for inputs of different lengths. Or of a table: `.csv`, `.tsv`, "
+        "`.parquet`, `.arff`.",
     )
     input: Literal["sequence", "grid", "dna", "waveform", "table"] = Field(
         description="Form of the inputs: sequence (n, L) or (n, C, L); grid (n, H, W), (n, C, H, W) or (n, H, W, C); "
@@ -55,8 +61,27 @@ class OwnData(BaseModel):
         default=None,
         description="Where the channel axis of a grid is; needed only where the shape leaves it open.",
     )
-    categorical: tuple[int, ...] = Field(
-        default=(), title="Categorical Columns", description="Columns of a table that hold categories 0..k-1."
+    categorical: tuple[int | str, ...] = Field(
+        default=(),
+        title="Categorical Columns",
+        description="Columns that hold categories: of an `.npz` by number, with codes 0..k-1; of a table by name, "
+        "where they hold numbers: text always is one.",
+    )
+    targets: tuple[str, ...] = Field(
+        default=(), title="Target Columns", description="Columns of a table that are predicted."
+    )
+    inputs: tuple[str, ...] = Field(
+        default=(),
+        title="Input Columns",
+        description="Columns of a table that are inputs; none named takes all others.",
+    )
+    split: str | None = Field(
+        default=None, title="Split Column", description="Column of a table that says train, val or test."
+    )
+    test: str | None = Field(
+        default=None,
+        title="Test File",
+        description="Table with the test rows; without it and a split column a fixed random fifth of the rows is test.",
     )
 
     @model_validator(mode="after")
@@ -67,6 +92,14 @@ class OwnData(BaseModel):
         for key, owner in (("sample_rate", "waveform"), ("channels", "grid"), ("categorical", "table")):
             if getattr(self, key) and self.input != owner:
                 raise ValueError(f"{key} belongs to input {owner}; input is {self.input}")
+        named = [key for key in TABLE_KEYS if getattr(self, key)]
+        if named and not is_table(self.data):
+            raise ValueError(f"{named[0]} belongs to a table ({', '.join(TABLES)}); data is {Path(self.data).name}")
+        if is_table(self.data) and self.input not in INPUTS:
+            raise ValueError(f"columns of a table can be input {', '.join(INPUTS)}; input is {self.input}")
+        wanted = str if is_table(self.data) else int
+        if wrong := [c for c in self.categorical if not isinstance(c, wanted)]:
+            raise ValueError(f"categorical names columns of a table by name, of an .npz by number; got {wrong[0]!r}")
         if self.target == "field" and self.input not in ("sequence", "grid"):
             raise ValueError(f"target field needs input sequence or grid; input is {self.input}")
         return self
@@ -83,9 +116,15 @@ def own_task(own: OwnData) -> TaskSpec:
         fitting = ", ".join(m.name for m in METRICS if m.target == own.target)
         raise InputError(f"metric {metric.name} is for target {metric.target}, not {own.target}; there are: {fitting}")
     path = Path(own.data).expanduser()
-    looked_at = "x_" if own.input == "table" else "x_train"  # the least that tells the form
-    encoding = _encoding(own, read_npz(path, REQUIRED, prefix=looked_at))
-    content = {"task": own.model_dump(exclude={"data"}), "version": 1, "encoding": encoding}
+    if is_table(own.data):
+        encoding, load = _from_table(own, path)
+    else:
+        looked_at = "x_" if own.input == "table" else "x_train"  # the least that tells the form
+        encoding = _encoding(own, read_npz(path, REQUIRED, prefix=looked_at))
+        load = partial(_from_archive, own, path, encoding)
+    unnamed = () if is_table(own.data) else TABLE_KEYS  # so that keys of stored work on archives hold
+    content = {"task": own.model_dump(exclude={"data", "test", *unnamed}), "version": 1, "encoding": encoding}
+    files = [path, *([Path(own.test).expanduser()] if own.test else [])]
     return TaskSpec(
         name=own.name,
         title=f"own data, {own.input} to {own.target}: {path.name}",
@@ -94,10 +133,40 @@ def own_task(own: OwnData) -> TaskSpec:
         metric=metric.name,
         provenance=Provenance(source=path.name, licence="not stated"),
         encoding=encoding,
-        load=lambda: _load(read_npz(path, REQUIRED), own.target, encoding),
-        fingerprint=lambda: digest({**content, "file": file_digest(path)}),
-        missing=lambda: None if path.is_file() else f"there is no file {path}",
+        load=load,
+        fingerprint=lambda: digest(
+            {**content, "file": file_digest(path), **{f.name: file_digest(f) for f in files[1:]}}
+        ),
+        missing=lambda: next((f"there is no file {file}" for file in files if not file.is_file()), None),
     )
+
+
+def is_table(data: str) -> bool:
+    """Whether a file of this name is read as a table of named columns."""
+    return table_suffix(Path(data)) in TABLES
+
+
+def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits]]:
+    """The encoding, which train decides, and what reads the splits."""
+    test = None if own.test is None else Path(own.test).expanduser()
+    found = gather(path, Columns(own.targets, own.inputs, own.split), own.target, test=test)
+    parts, notes = dict(found.parts), list(found.notes)
+    if own.input == "table":
+        train = parts["train"].x
+        names = train.dtype.names or ()
+        if wrong := [name for name in own.categorical if name not in names]:
+            raise InputError(f"categorical names {wrong[0]}, which is no input; inputs are {', '.join(names)}")
+        encoding: Encoding = fit_records(train, names, [str(name) for name in own.categorical])
+        notes += encoding.told(train)
+    else:
+        parts = {name: Raw(plain_inputs(part.x, own.input), part.y) for name, part in parts.items()}
+        encoding = _encoding(own, {"x_train": parts["train"].x})
+    load = partial(assemble, parts, encoding=encoding, target=own.target, classes=found.classes, notes=notes)
+    return encoding, load
+
+
+def _from_archive(own: OwnData, path: Path, encoding: Encoding) -> Splits:
+    return _load(read_npz(path, REQUIRED), own.target, encoding)
 
 
 def _encoding(own: OwnData, arrays: dict[str, np.ndarray]) -> Encoding:
@@ -106,7 +175,7 @@ def _encoding(own: OwnData, arrays: dict[str, np.ndarray]) -> Encoding:
         "grid": lambda: GridEncoding(channels=own.channels or infer_channels(arrays["x_train"].shape)),
         "dna": lambda: DnaEncoding(),
         "waveform": lambda: WaveformEncoding(sample_rate=own.sample_rate or 0),
-        "table": lambda: TableEncoding(cardinalities=_cardinalities(own.categorical, arrays)),
+        "table": lambda: TableEncoding(cardinalities=_cardinalities([int(c) for c in own.categorical], arrays)),
     }
     return makers[own.input]()
 
