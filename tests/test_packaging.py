@@ -126,7 +126,9 @@ def test_everything_imported_is_asked_for_by_name() -> None:
     owners = metadata.packages_distributions()
     asked_for = {canonicalize_name(requirement.name) for requirement in CORE}
     optional = {
-        requirement.name.replace("-", "_") for extra in ("cuda", "dask", "ray", "parquet") for requirement in EXTRAS[extra]
+        requirement.name.replace("-", "_")
+        for extra in ("cuda", "dask", "ray", "parquet")
+        for requirement in EXTRAS[extra]
     }
     top -= {*optional, "dask"}  # imported where it is installed; dask comes with prefect-dask
     assert {m for m in top if not asked_for & {canonicalize_name(owner) for owner in owners.get(m, [])}} == set()

@@ -144,7 +144,9 @@ def _part(task: TaskSpec, name: str, raw: Raw) -> Part:
 
 
 def _form(array: np.ndarray) -> str:
-    return f"{array.dtype} ({', '.join(map(str, array.shape))})"
+    names = array.dtype.names
+    kind = array.dtype if names is None else f"{len(names)} columns"
+    return f"{kind} ({', '.join(map(str, array.shape))})"
 
 
 def _whole(y: np.ndarray) -> bool:

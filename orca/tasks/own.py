@@ -26,8 +26,9 @@ from orca.tasks.encodings import (
 from orca.tasks.files import read_npz
 from orca.tasks.own_files import INPUTS, Columns, gather, plain_inputs
 from orca.tasks.readers.tables import TABLES, table_suffix
-from orca.tasks.records import fit_records
-from orca.tasks.spec import TaskSpec
+from orca.tasks.records import RecordEncoding, fit_records
+from orca.tasks.spec import Predictor, TaskSpec
+from orca.tasks.tabular import boosting
 from orca.types import InputError, Provenance, Splits, TargetKind
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -137,8 +138,16 @@ def own_task(own: OwnData) -> TaskSpec:
         fingerprint=lambda: digest(
             {**content, "file": file_digest(path), **{f.name: file_digest(f) for f in files[1:]}}
         ),
+        predictors=_predictors(own.target, encoding),
         missing=lambda: next((f"there is no file {file}" for file in files if not file.is_file()), None),
     )
+
+
+def _predictors(target: TargetKind, encoding: Encoding) -> dict[str, Predictor]:
+    """What stands beside the baselines: boosted trees for tables with named columns."""
+    if not isinstance(encoding, RecordEncoding) or target not in ("classes", "scalar"):
+        return {}
+    return {"boosting": boosting(encoding.cardinalities, target)}
 
 
 def is_table(data: str) -> bool:

@@ -70,6 +70,6 @@ def _keys(raw: Raw, common: np.dtype | None) -> list[bytes]:
             continue
         values = block.astype(common) + 0 if common is not None else block  # + 0: -0.0 is 0.0
         for row, value in enumerate(values):
-            end = None if raw.length is None else int(raw.length[start + row])
-            found.append(hashlib.blake2b(value[..., :end].tobytes(), digest_size=16).digest())
+            valid = value if raw.length is None else value[..., : int(raw.length[start + row])]
+            found.append(hashlib.blake2b(valid.tobytes(), digest_size=16).digest())
     return found
