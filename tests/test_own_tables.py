@@ -222,7 +222,6 @@ def test_settings_that_do_not_fit_the_table_are_named(fault: str, tmp_path: Path
     ("changes", "message"),
     [
         ({"data": "a.npz"}, "targets belongs to a table"),
-        ({"input": "waveform", "sample_rate": 8000}, "columns of a table can be input table, sequence, dna"),
         ({"categorical": [1]}, "names columns of a table by name, of an .npz by number; got 1"),
         ({"data": "a.npz", "targets": (), "categorical": ["a"]}, "by name, of an .npz by number; got 'a'"),
     ],

@@ -24,8 +24,8 @@ from orca.tasks.encodings import (
     WaveformEncoding,
 )
 from orca.tasks.files import read_npz
-from orca.tasks.own_files import INPUTS, Columns, gather, plain_inputs
-from orca.tasks.readers.tables import TABLES, table_suffix
+from orca.tasks.own_files import Columns, gather, named_files, plain_inputs
+from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix
 from orca.tasks.records import RecordEncoding, fit_records
 from orca.tasks.spec import Predictor, TaskSpec
 from orca.tasks.tabular import boosting
@@ -45,7 +45,7 @@ class OwnData(BaseModel):
         title="File",
         description="Path of the `.npz`: x_train, y_train, x_test, y_test, optional x_val, y_val, x_shift_NAME, "
         "y_shift_NAME, and length_train etc. for inputs of different lengths. Or of a table: `.csv`, `.tsv`, "
-        "`.parquet`, `.arff`.",
+        "`.parquet`, `.arff`, `.fasta`, or a folder of sounds or images by class.",
     )
     input: Literal["sequence", "grid", "dna", "waveform", "table"] = Field(
         description="Form of the inputs: sequence (n, L) or (n, C, L); grid (n, H, W), (n, C, H, W) or (n, H, W, C); "
@@ -95,9 +95,7 @@ class OwnData(BaseModel):
                 raise ValueError(f"{key} belongs to input {owner}; input is {self.input}")
         named = [key for key in TABLE_KEYS if getattr(self, key)]
         if named and not is_table(self.data):
-            raise ValueError(f"{named[0]} belongs to a table ({', '.join(TABLES)}); data is {Path(self.data).name}")
-        if is_table(self.data) and self.input not in INPUTS:
-            raise ValueError(f"columns of a table can be input {', '.join(INPUTS)}; input is {self.input}")
+            raise ValueError(f"{named[0]} belongs to a table ({TABLE_NAMES}); data is {Path(self.data).name}")
         wanted = str if is_table(self.data) else int
         if wrong := [c for c in self.categorical if not isinstance(c, wanted)]:
             raise ValueError(f"categorical names columns of a table by name, of an .npz by number; got {wrong[0]!r}")
@@ -117,15 +115,16 @@ def own_task(own: OwnData) -> TaskSpec:
         fitting = ", ".join(m.name for m in METRICS if m.target == own.target)
         raise InputError(f"metric {metric.name} is for target {metric.target}, not {own.target}; there are: {fitting}")
     path = Path(own.data).expanduser()
+    files = [path, *([Path(own.test).expanduser()] if own.test else [])]
     if is_table(own.data):
-        encoding, load = _from_table(own, path)
+        encoding, load, named = _from_table(own, path)
+        files = [file for file in files if file.is_file()] + named
     else:
         looked_at = "x_" if own.input == "table" else "x_train"  # the least that tells the form
         encoding = _encoding(own, read_npz(path, REQUIRED, prefix=looked_at))
         load = partial(_from_archive, own, path, encoding)
     unnamed = () if is_table(own.data) else TABLE_KEYS  # so that keys of stored work on archives hold
     content = {"task": own.model_dump(exclude={"data", "test", *unnamed}), "version": 1, "encoding": encoding}
-    files = [path, *([Path(own.test).expanduser()] if own.test else [])]
     return TaskSpec(
         name=own.name,
         title=f"own data, {own.input} to {own.target}: {path.name}",
@@ -135,12 +134,16 @@ def own_task(own: OwnData) -> TaskSpec:
         provenance=Provenance(source=path.name, licence="not stated"),
         encoding=encoding,
         load=load,
-        fingerprint=lambda: digest(
-            {**content, "file": file_digest(path), **{f.name: file_digest(f) for f in files[1:]}}
-        ),
+        fingerprint=lambda: digest({**content, **_digests(files)}),
         predictors=_predictors(own.target, encoding),
         missing=lambda: next((f"there is no file {file}" for file in files if not file.is_file()), None),
     )
+
+
+def _digests(files: Sequence[Path]) -> dict[str, str]:
+    """Those of the data file and, where there are any, of the other files together."""
+    first, *others = [file_digest(file) for file in files]
+    return {"file": first} | ({"others": digest(others)} if others else {})
 
 
 def _predictors(target: TargetKind, encoding: Encoding) -> dict[str, Predictor]:
@@ -155,23 +158,27 @@ def is_table(data: str) -> bool:
     return table_suffix(Path(data)) in TABLES
 
 
-def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits]]:
-    """The encoding, which train decides, and what reads the splits."""
+def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits], list[Path]]:
+    """The encoding, which train decides, what reads the splits, and the files that the table names."""
     test = None if own.test is None else Path(own.test).expanduser()
     found = gather(path, Columns(own.targets, own.inputs, own.split), own.target, test=test)
-    parts, notes = dict(found.parts), list(found.notes)
+    finish = partial(assemble, target=own.target, classes=found.classes)
+    train = found.parts["train"]
     if own.input == "table":
-        train = parts["train"].x
-        names = train.dtype.names or ()
+        names = train.x.dtype.names or ()
         if wrong := [name for name in own.categorical if name not in names]:
             raise InputError(f"categorical names {wrong[0]}, which is no input; inputs are {', '.join(names)}")
-        encoding: Encoding = fit_records(train, names, [str(name) for name in own.categorical])
-        notes += encoding.told(train)
-    else:
-        parts = {name: Raw(plain_inputs(part.x, own.input), part.y) for name, part in parts.items()}
-        encoding = _encoding(own, {"x_train": parts["train"].x})
-    load = partial(assemble, parts, encoding=encoding, target=own.target, classes=found.classes, notes=notes)
-    return encoding, load
+        records = fit_records(train.x, names, [str(name) for name in own.categorical])
+        notes = [*found.notes, *records.told(train.x)]
+        return records, partial(finish, found.parts, encoding=records, notes=notes), []
+    read = partial(plain_inputs, kind=own.input, folder=path if path.is_dir() else path.parent, rate=own.sample_rate)
+    encoding = _encoding(own, {"x_train": read(train.subset(np.arange(1))).x})
+
+    def load() -> Splits:
+        return finish({name: read(part) for name, part in found.parts.items()}, encoding=encoding, notes=found.notes)
+
+    named = found.parts.values() if own.input in ("waveform", "grid") else ()
+    return encoding, load, [file for part in named for file in named_files(part, read.keywords["folder"])]
 
 
 def _from_archive(own: OwnData, path: Path, encoding: Encoding) -> Splits:

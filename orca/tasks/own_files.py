@@ -10,12 +10,12 @@ import numpy as np
 from numpy.lib import recfunctions
 
 from orca.tasks.assemble import Raw, hold_out, same_rows
+from orca.tasks.readers.media import read_images, read_sounds
 from orca.tasks.readers.tables import as_text, read_table
 from orca.types import InputError, TargetKind
 
 TEST = 0.2  # share of the rows that becomes test where nothing says which are
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-INPUTS = ("table", "sequence", "dna")  # that columns can hold
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | Non
         raise InputError(f"a table has no {target} to predict; target must be classes, multilabel or scalar")
     tables = {"train": read_table(path)} | ({} if test is None else {"test": read_table(test)})
     names = tables["train"].dtype.names or ()
+    columns = _usual(columns, names)
     inputs = _inputs(columns, names, path)
     for name, rows in tables.items():
         _checked(rows, (*inputs, *columns.targets), path if name == "train" else test)
@@ -79,6 +80,14 @@ def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | Non
     classes, numbered = _targets(parts, columns.targets, target)
     made = {name: Raw(_rows(rows, inputs), numbered[name]) for name, rows in parts.items()}
     return Gathered(made, classes, (*notes, *told))
+
+
+def _usual(columns: Columns, names: Sequence[str]) -> Columns:
+    """Folders and FASTA files name their columns themselves; these are what they say unless told otherwise."""
+    held = next((name for name in ("file", "sequence") if name in names), None)
+    if columns.targets or held is None or "label" not in names:
+        return columns
+    return Columns(("label",), columns.inputs or (held,), columns.split or ("split" if "split" in names else None))
 
 
 def _inputs(columns: Columns, names: Sequence[str], path: Path) -> tuple[str, ...]:
@@ -220,17 +229,37 @@ def _number_targets(rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return np.stack([rows[name] for name in names], axis=1)
 
 
-def plain_inputs(rows: np.ndarray, kind: str) -> np.ndarray:
-    """Input columns as another kind of input: numbers in a row as a sequence (n, L), one column of text as DNA (n,).
+def plain_inputs(part: Raw, kind: str, folder: Path, rate: int | None = None) -> Raw:
+    """Input columns as another kind of input.
+
+    Args:
+        part: rows with a field for each column.
+        kind: ``sequence``, numbers in a row as a signal (n, L); ``dna``, a column of letters (n,); ``waveform`` and
+            ``grid``, a column that names files.
+        folder: where the paths of files start.
+        rate: of waveforms, in Hz.
 
     Raises:
-        InputError: the columns do not hold that.
+        InputError: the columns do not hold that, or a file cannot be read.
     """
-    names = rows.dtype.names or ()
+    names = part.x.dtype.names or ()
     if kind == "sequence":
-        if text := [name for name in names if rows[name].dtype.kind != "f"]:
+        if text := [name for name in names if part.x[name].dtype.kind != "f"]:
             raise InputError(f"column {text[0]} holds text; a sequence needs numbers in every input column")
-        return np.stack([rows[name] for name in names], axis=1)
-    if len(names) != 1 or rows[names[0]].dtype.kind != "U":
-        raise InputError(f"dna is one column of letters; inputs are {', '.join(names)}: name the one with inputs")
-    return rows[names[0]]
+        return Raw(np.stack([part.x[name] for name in names], axis=1), part.y)
+    if len(names) != 1 or part.x[names[0]].dtype.kind != "U":
+        what = "letters" if kind == "dna" else "paths of files"
+        raise InputError(f"{kind} is one column of {what}; inputs are {', '.join(names)}: name the one with inputs")
+    if kind == "dna":
+        return Raw(part.x[names[0]], part.y)
+    files = named_files(part, folder)
+    if kind == "grid":
+        return Raw(read_images(files), part.y)
+    x, length = read_sounds(files, rate or 0)
+    return Raw(x, part.y, length)
+
+
+def named_files(part: Raw, folder: Path) -> list[Path]:
+    """The files that the one input column names."""
+    name = (part.x.dtype.names or ("",))[0]
+    return [folder / text for text in part.x[name].tolist()]

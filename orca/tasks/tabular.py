@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -199,7 +200,7 @@ def boosting(cardinalities: Sequence[int], target: TargetKind) -> Predictor:
     def fit(train: Examples) -> Callable[[Examples], np.ndarray]:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-        coded = [0 < k <= 255 for k in cardinalities]
+        coded: Any = [0 < k <= 255 for k in cardinalities]
         if target == "classes":
             trees = HistGradientBoostingClassifier(categorical_features=coded, random_state=0).fit(train.x, train.y)
             return lambda data: np.log(np.maximum(trees.predict_proba(data.x), 1e-12))

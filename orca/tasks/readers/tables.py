@@ -1,4 +1,4 @@
-"""Tables of named columns from CSV, Parquet and ARFF files, each as one structured array.
+"""Tables of named columns from CSV, Parquet, ARFF and FASTA files and folders, each as one structured array.
 
 A column is float64 with NaN where a number is missing, or text, empty where it is missing.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from orca.tasks.readers.arff import read_arff
+from orca.tasks.readers.media import LISTS
 from orca.types import InputError
 
 MISSING = "?"  # besides what pandas takes for missing: nothing, NA, NaN, null and the like
@@ -26,24 +27,26 @@ def read_table(path: Path) -> np.ndarray:
     """The rows of a table, (n,), a structured array with a field for each column.
 
     Args:
-        path: ``.csv``, ``.tsv`` (both may end in ``.gz``), ``.parquet`` or ``.arff``.
+        path: ``.csv``, ``.tsv`` (both may end in ``.gz``), ``.parquet``, ``.arff``, ``.fasta``, or a folder of sounds
+            or images by class.
 
     Raises:
         InputError: the file is not there, broken, empty, of another kind, or holds columns that are neither numbers nor
             text; the message names the column.
     """
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; expected a table: {', '.join(TABLES)}")
-    columns = TABLES[table_suffix(path)](path)
+    suffix = table_suffix(path)
+    if not (path.is_file() if suffix else path.is_dir()):
+        raise InputError(f"there is no {'file' if suffix else 'folder'} {path}; expected a table: {TABLE_NAMES}")
+    columns = TABLES[suffix](path)
     if not columns or not len(next(iter(columns.values()))):
         raise InputError(f"{path} has no rows")
     return stacked({name: _column(values, f"column {name} of {path}") for name, values in columns.items()})
 
 
 def table_suffix(path: Path) -> str:
-    """The ending that says which table a file is, such as ``.csv`` of ``a.csv.gz``; the last one where it is none."""
+    """The ending that says which table a file is, such as ``.csv`` of ``a.csv.gz``; empty for a folder."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    return suffixes[-1] if suffixes else ""
+    return suffixes[-1] if suffixes and not path.is_dir() else ""
 
 
 def stacked(columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -155,7 +158,8 @@ def _column(values: Any, where: str) -> np.ndarray:
             raise InputError(f"{where} has an infinite number in row {int(np.isinf(values).argmax())}; mend it")
         return values
     texts = ["" if value is None else as_text(value, where, row) for row, value in enumerate(values)]
-    if (longest := max(map(len, texts))) > LONGEST:
+    longest = max(map(len, texts))
+    if longest > LONGEST and not where.startswith("column sequence of"):
         raise InputError(
             f"{where} has a text of {longest} letters, more than {LONGEST}; it is no category: leave it out"
         )
@@ -179,4 +183,6 @@ def as_text(value: Any, where: str, row: int) -> str:
 
 TABLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     ".csv": _separated(","), ".tsv": _separated("\t"), ".parquet": _parquet, ".arff": _arff,
+    **LISTS,
 }  # fmt: skip
+TABLE_NAMES = ", ".join(suffix or "a folder" for suffix in TABLES)
