@@ -12,11 +12,14 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+import orca
+from orca.predict import predict_file
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.encodings import ENCODING
 from orca.tasks.readers.tables import read_table, stacked
 from orca.tasks.records import RecordEncoding, fit_records
 from orca.types import InputError, Splits
+from tests.tiny import save_tiny_body
 
 RNG = np.random.default_rng(0)
 
@@ -266,3 +269,20 @@ def test_the_encoding_survives_json_and_takes_rows_in_any_form() -> None:
         fit_records(stacked({"age": np.array([np.nan]), "job": np.array([""])}), ["age"])
     with pytest.raises(InputError, match="column job has no value in train"):
         fit_records(stacked({"age": np.array([np.nan]), "job": np.array([""])}), ["job"])
+
+
+def test_a_model_of_a_table_takes_a_table(tmp_path: Path) -> None:
+    """From a CSV to a model, and from another CSV, with columns in another order and no target, to predictions."""
+    path = tmp_path / "a.csv"
+    frame().to_csv(path, index=False)
+    result = orca.adapt(
+        {
+            "task": own(path, split="part").model_dump(), "body": str(save_tiny_body(tmp_path / "body")),
+            "device": "cpu", "embed": {"tokens": 3}, "align": {"objective": "none"}, "finetune": {"epochs": 1},
+        },
+        store=tmp_path / "store",
+    )  # fmt: skip
+    assert "boosting" in result.record["baselines"]
+    frame(12)[["job", "children", "age"]].assign(job="pilot").to_csv(tmp_path / "new.csv", index=False)
+    made = predict_file(orca.load(result.path), tmp_path / "new.csv", tmp_path / "out.npz")
+    assert made["probability"].shape == (12, 2)
