@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.bench import bench
+from flows.commands.data import data
 from flows.commands.options import JsonOption, RunArgument, StoreOption, open_store
 from flows.commands.otdd import otdd
 from flows.commands.run import cancel, resume, run
@@ -37,6 +38,9 @@ def _read(path: Path) -> Any:
 
 for command in (run, resume, cancel):
     app.command()(command)
+
+
+app.add_typer(data, name="data")
 
 
 @app.command()
@@ -97,7 +101,7 @@ def report(run: RunArgument, store: StoreOption = None) -> None:
 def predict(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or a folder that holds an adapted model.")],
     input: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An .npz file with x, in the form of the task's data.")
+        Path, typer.Argument(metavar="INPUT", help="An .npz file with x, in the form of the task's data, or a table.")
     ],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .npz file to write.")],
     store: StoreOption = None,

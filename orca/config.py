@@ -154,7 +154,7 @@ def anchor(raw: dict[str, Any], folder: Path) -> None:
     """Makes the paths in a nested dict absolute; what is relative starts at ``folder``."""
     if isinstance(raw.get("body"), str):
         raw["body"] = {"name": raw["body"]}
-    for part, key in (("task", "data"), ("source", "path"), ("body", "name")):
+    for part, key in (("task", "data"), ("task", "test"), ("source", "path"), ("body", "name")):
         if isinstance(raw.get(part), dict) and isinstance(raw[part].get(key), str):
             path = (folder / Path(raw[part][key]).expanduser()).resolve()
             if part != "body" or (raw[part][key] not in BODIES.names() and path.is_dir()):

@@ -231,6 +231,23 @@ def _auroc(scores: np.ndarray, y: np.ndarray) -> float:
     return float(label_aurocs(scores[:, 1:] - scores[:, :1], y[:, None])[0])
 
 
+def _auroc_ovo(scores: np.ndarray, y: np.ndarray) -> float:
+    """Mean over the pairs of classes of the AUROC between these two alone, by the probability of each of them in turn.
+
+    M of Hand and Till 2001, eq. 7, on softmax of the scores (n, K); pairs of which a class is absent are left out.
+    """
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    there = np.unique(y)
+    values = []
+    for i, one in enumerate(there):
+        for other in there[i + 1 :]:
+            rows = (y == one) | (y == other)
+            labels = np.stack([y[rows] == one, y[rows] == other], axis=1)
+            values.append(label_aurocs(p[rows][:, [one, other]], labels.astype(np.int64)).mean())
+    return float(np.mean(values)) if values else float("nan")
+
+
 def _macro_auroc(scores: np.ndarray, y: np.ndarray) -> float:
     values = label_aurocs(scores, y)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
@@ -257,6 +274,7 @@ _add_confusion("macro_f1", confusions.macro_f1, "macro F1", higher=True, unit="0
 _add_confusion("balanced_error", confusions.balanced_error, "balanced error", higher=False, unit="mean over classes")
 _add_confusion("mcc", confusions.mcc, "Matthews correlation", higher=True, unit="-1 to 1")
 METRICS.add(Metric("auroc", _auroc, True, "classes", needs="two classes", title="AUROC", unit="0 to 1"))
+METRICS.add(Metric("auroc_ovo", _auroc_ovo, True, "classes", title="AUROC, one against one", unit="0 to 1"))
 METRICS.add(Metric("macro_auroc", _macro_auroc, True, "multilabel", title="macro AUROC", unit="0 to 1"))
 METRICS.add(Metric("map", _map, True, "multilabel", title="mean average precision", unit="0 to 1"))
 _add_mean(

@@ -37,6 +37,7 @@ COMMANDS = (
     "methods",
     "sources",
     "otdd",
+    "data",
     "schedule",
     "schedules",
     "serve",

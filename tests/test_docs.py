@@ -22,6 +22,9 @@ from orca.tasks import TASKS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+INNER = {
+    name: [*getattr(command, "commands", {"": command}).values()] for name, command in COMMANDS.items()
+}  # of groups
 SETTING = r"(?:`|-s )((?:embed|align|finetune|source)\.\w+)(?:(?:=|: )([\w.-]+))?"
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -66,9 +69,9 @@ def test_the_readme_lists_every_command_and_its_options_exist() -> None:
     text = (ROOT / "README.md").read_text()
     section = text.partition("## Commands")[2].partition("\n## ")[0]
     assert {name for name in COMMANDS if f"`orca {name}" not in section} == set()
-    options = {option for command in COMMANDS.values() for p in command.params for option in p.opts} | {"--help"}
+    options = {option for inner in INNER.values() for c in inner for p in c.params for option in p.opts} | {"--help"}
     assert set(re.findall(r"(?<=[` ])--?[a-z]+", section)) <= options
-    json_less = {name for name, c in COMMANDS.items() if "--json" not in {o for p in c.params for o in p.opts}}
+    json_less = {name for name, i in INNER.items() if "--json" not in {o for c in i for p in c.params for o in p.opts}}
     assert json_less == {"cancel", "report", "predict", "serve", "ui"}
 
 

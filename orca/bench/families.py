@@ -118,8 +118,8 @@ FAMILIES.add(
         "tabular",
         "tables",
         (
-            Column("table-binary", "two classes", "auroc", complement=True),
-            Column("table-mixed", "several classes", "macro_f1", complement=True),
+            Column("table-mixed", "two classes", "auroc", complement=True),
+            Column("table-small", "four classes", "auroc_ovo", complement=True),
         ),
     )
 )

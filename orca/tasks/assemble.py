@@ -10,6 +10,7 @@ import numpy as np
 from orca.runtime import rng
 from orca.tasks.checks import check_lengths, check_splits
 from orca.tasks.encodings import Encoding, GridEncoding, TableEncoding
+from orca.tasks.records import RecordEncoding
 from orca.types import DENSE, Examples, Layout, Splits, TargetKind
 
 VALIDATION = 0.12  # share of train that becomes validation where the source has none
@@ -100,7 +101,7 @@ def assemble(
         target=target,
         input_shape=train.x.shape[1:],
         target_shape=_target_shape(train.y, target, classes),
-        cardinalities=encoding.cardinalities if isinstance(encoding, TableEncoding) else (),
+        cardinalities=encoding.cardinalities if isinstance(encoding, TableEncoding | RecordEncoding) else (),
         classes=tuple(classes),
         missing=missing,
     )

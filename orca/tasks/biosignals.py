@@ -7,7 +7,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.spec import TaskSpec
+from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
 NAME = "mitbih_aami"
@@ -51,5 +51,6 @@ SPECS = (
         load=_load,
         fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING, validation=VALIDATION_RECORDS),
         missing=lambda: data_missing(NAME),
+        archive=Archive(NAME, KEYS),
     ),
 )

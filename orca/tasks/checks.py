@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from orca.types import DENSE, Examples, InputError, Splits
 
 PIECE = 1024  # rows looked at together
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a user of the data must know.
+
+    Attributes:
+        where: the file, split or array.
+        what: what was found there, with its first place.
+        wrong: whether it must be mended; else it is worth knowing.
+    """
+
+    where: str
+    what: str
+    wrong: bool = True
 
 
 def report(faults: list[str], what: str = "the data") -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from orca.tasks.letters import IUPAC, letter_table
+from orca.tasks.records import RecordEncoding
 from orca.tasks.waveform import log_mel, mel_decibels
 from orca.types import InputError, InputKind
 
@@ -249,7 +250,13 @@ class TableEncoding(_Encoding):
 
 
 Encoding = Annotated[
-    SequenceEncoding | GridEncoding | DnaEncoding | WaveformEncoding | SpectrogramEncoding | TableEncoding,
+    SequenceEncoding
+    | GridEncoding
+    | DnaEncoding
+    | WaveformEncoding
+    | SpectrogramEncoding
+    | TableEncoding
+    | RecordEncoding,
     Field(discriminator="kind"),
 ]
 ENCODING: TypeAdapter[Encoding] = TypeAdapter(Encoding)

@@ -9,7 +9,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import DnaEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.spec import TaskSpec
+from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
 ENCODING = DnaEncoding()
@@ -57,6 +57,7 @@ def _spec(name: str, title: str, provenance: Provenance, load: Callable[[], Spli
         load=load,
         fingerprint=lambda: data_fingerprint(name, version=1, encoding=ENCODING),
         missing=lambda: data_missing(name),
+        archive=Archive(name, KEYS),
     )
 
 

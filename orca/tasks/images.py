@@ -7,7 +7,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble, hold_out
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.spec import TaskSpec
+from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
 NAME = "signdigits"
@@ -48,5 +48,6 @@ SPECS = (
         load=_load,
         fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING),
         missing=lambda: data_missing(NAME),
+        archive=Archive(NAME, KEYS),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import multiprocessing
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.runtime import atomic_write, rng, write_json
+from orca.runtime import atomic_write, read_json, rng, write_json
 from orca.tasks.files import read_npz
 from orca.tasks.published import SIDE, Arrays, Check, Draw, Maker, Published, Size
 from orca.types import InputError
@@ -64,6 +65,42 @@ def make(
     write_json(folder / SIDE, {**facts, "parameters": asdict(size), "checks": told})
     shutil.rmtree(work)
     return checks
+
+
+def scaled(size: Size, *, samples: int | None = None, points: int | None = None) -> Size:
+    """A size with another number of samples in all, each split in its share and at least one, or of other points.
+
+    Raises:
+        InputError: fewer samples than splits.
+    """
+    parts = size.parts()
+    if samples is not None:
+        if samples < len(parts):
+            raise InputError(f"{samples} samples are too few for {', '.join(parts)}; give at least {len(parts)}")
+        whole = sum(parts.values())
+        counts = {name: max(1, round(samples * count / whole)) for name, count in parts.items() if name != "train"}
+        parts = {**counts, "train": max(1, samples - sum(counts.values()))}
+    return Size(parts.get("train", 0), parts.get("val", 0), parts.get("test", 0), points or size.points)
+
+
+def bytes_on_disk(published: Published, size: Size) -> int:
+    """About how many bytes a generated set takes, by one sample of it; while it is made, blocks take as many again."""
+    maker = published.maker
+    one = maker.draw(size.points, 1, rng(published.name, "size"), next(iter(size.parts())))
+    return sum(array.nbytes for array in one.values()) * sum(size.parts().values())
+
+
+def made_before(published: Published, folder: Path, size: Size, seed: int) -> list[Check] | None:
+    """The checks of a set that was made with just these settings, None where the folder holds no such set."""
+    if not (folder / SIDE).is_file():
+        return None
+    facts = read_json(folder / SIDE)
+    wanted = {"generator": published.name, "version": published.maker.version, "seed": seed, "parameters": asdict(size)}
+    if any(facts.get(key) != value for key, value in wanted.items()):
+        return None
+    limits = {"low": -math.inf, "high": math.inf}  # JSON has null for the infinities and NaN
+    given = ({key: value for key, value in check.items() if value is not None} for check in facts["checks"])
+    return [Check(**{"value": math.nan, **limits, **{k: v for k, v in c.items() if k != "passed"}}) for c in given]
 
 
 def _blocks(maker: Maker, size: Size) -> Iterator[Block]:

@@ -1,8 +1,9 @@
-"""Your own data: an ``.npz`` file without pickles, and a few words on what is in it."""
+"""Your own data: an ``.npz`` file without pickles or a table, and a few words on what is in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,14 +24,19 @@ from orca.tasks.encodings import (
     WaveformEncoding,
 )
 from orca.tasks.files import read_npz
-from orca.tasks.spec import TaskSpec
+from orca.tasks.own_files import Columns, gather, named_files, plain_inputs
+from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix
+from orca.tasks.records import RecordEncoding, fit_records
+from orca.tasks.spec import Predictor, TaskSpec
+from orca.tasks.tabular import boosting
 from orca.types import DENSE, InputError, Provenance, Splits, TargetKind
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+TABLE_KEYS = ("targets", "inputs", "split", "test")  # settings that only a table has
 
 
 class OwnData(BaseModel):
-    """Your own data as a task: an ``.npz`` file without pickles, and what is in it."""
+    """Your own data as a task: an ``.npz`` file without pickles or a table, and what is in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Own Data")
 
@@ -38,7 +44,8 @@ class OwnData(BaseModel):
     data: str = Field(
         title="File",
         description="Path of the `.npz`: x_train, y_train, x_test, y_test, optional x_val, y_val, x_shift_NAME, "
-        "y_shift_NAME, and length_train etc. for inputs of different lengths.",
+        "y_shift_NAME, and length_train etc. for inputs of different lengths. Or of a table: `.csv`, `.tsv`, "
+        "`.parquet`, `.arff`, `.fasta`, or a folder of sounds or images by class.",
     )
     input: Literal["sequence", "grid", "dna", "waveform", "table"] = Field(
         description="Form of the inputs: sequence (n, L) or (n, C, L); grid (n, H, W), (n, C, H, W) or (n, H, W, C); "
@@ -56,8 +63,27 @@ class OwnData(BaseModel):
         default=None,
         description="Where the channel axis of a grid is; needed only where the shape leaves it open.",
     )
-    categorical: tuple[int, ...] = Field(
-        default=(), title="Categorical Columns", description="Columns of a table that hold categories 0..k-1."
+    categorical: tuple[int | str, ...] = Field(
+        default=(),
+        title="Categorical Columns",
+        description="Columns that hold categories: of an `.npz` by number, with codes 0..k-1; of a table by name, "
+        "where they hold numbers: text always is one.",
+    )
+    targets: tuple[str, ...] = Field(
+        default=(), title="Target Columns", description="Columns of a table that are predicted."
+    )
+    inputs: tuple[str, ...] = Field(
+        default=(),
+        title="Input Columns",
+        description="Columns of a table that are inputs; none named takes all others.",
+    )
+    split: str | None = Field(
+        default=None, title="Split Column", description="Column of a table that says train, val or test."
+    )
+    test: str | None = Field(
+        default=None,
+        title="Test File",
+        description="Table with the test rows; without it and a split column a fixed random fifth of the rows is test.",
     )
 
     @model_validator(mode="after")
@@ -68,6 +94,12 @@ class OwnData(BaseModel):
         for key, owner in (("sample_rate", "waveform"), ("channels", "grid"), ("categorical", "table")):
             if getattr(self, key) and self.input != owner:
                 raise ValueError(f"{key} belongs to input {owner}; input is {self.input}")
+        named = [key for key in TABLE_KEYS if getattr(self, key)]
+        if named and not is_table(self.data):
+            raise ValueError(f"{named[0]} belongs to a table ({TABLE_NAMES}); data is {Path(self.data).name}")
+        wanted = str if is_table(self.data) else int
+        if wrong := [c for c in self.categorical if not isinstance(c, wanted)]:
+            raise ValueError(f"categorical names columns of a table by name, of an .npz by number; got {wrong[0]!r}")
         if self.target in DENSE and self.input not in ("sequence", "grid"):
             raise ValueError(f"target {self.target} needs input sequence or grid; input is {self.input}")
         return self
@@ -84,9 +116,16 @@ def own_task(own: OwnData) -> TaskSpec:
         fitting = ", ".join(m.name for m in METRICS if m.target == own.target)
         raise InputError(f"metric {metric.name} is for target {metric.target}, not {own.target}; there are: {fitting}")
     path = Path(own.data).expanduser()
-    looked_at = "x_" if own.input == "table" else "x_train"  # the least that tells the form
-    encoding = _encoding(own, read_npz(path, REQUIRED, prefix=looked_at))
-    content = {"task": own.model_dump(exclude={"data"}), "version": 1, "encoding": encoding}
+    files = [path, *([Path(own.test).expanduser()] if own.test else [])]
+    if is_table(own.data):
+        encoding, load, named = _from_table(own, path)
+        files = [file for file in files if file.is_file()] + named
+    else:
+        looked_at = "x_" if own.input == "table" else "x_train"  # the least that tells the form
+        encoding = _encoding(own, read_npz(path, REQUIRED, prefix=looked_at))
+        load = partial(_from_archive, own, path, encoding)
+    unnamed = () if is_table(own.data) else TABLE_KEYS  # so that keys of stored work on archives hold
+    content = {"task": own.model_dump(exclude={"data", "test", *unnamed}), "version": 1, "encoding": encoding}
     return TaskSpec(
         name=own.name,
         title=f"own data, {own.input} to {own.target}: {path.name}",
@@ -95,10 +134,56 @@ def own_task(own: OwnData) -> TaskSpec:
         metric=metric.name,
         provenance=Provenance(source=path.name, licence="not stated"),
         encoding=encoding,
-        load=lambda: _load(read_npz(path, REQUIRED), own.target, encoding),
-        fingerprint=lambda: digest({**content, "file": file_digest(path)}),
-        missing=lambda: None if path.is_file() else f"there is no file {path}",
+        load=load,
+        fingerprint=lambda: digest({**content, **_digests(files)}),
+        predictors=_predictors(own.target, encoding),
+        missing=lambda: next((f"there is no file {file}" for file in files if not file.is_file()), None),
     )
+
+
+def _digests(files: Sequence[Path]) -> dict[str, str]:
+    """Those of the data file and, where there are any, of the other files together."""
+    first, *others = [file_digest(file) for file in files]
+    return {"file": first} | ({"others": digest(others)} if others else {})
+
+
+def _predictors(target: TargetKind, encoding: Encoding) -> dict[str, Predictor]:
+    """What stands beside the baselines: boosted trees for tables with named columns."""
+    if not isinstance(encoding, RecordEncoding) or target not in ("classes", "scalar"):
+        return {}
+    return {"boosting": boosting(encoding.cardinalities, target)}
+
+
+def is_table(data: str) -> bool:
+    """Whether a file of this name is read as a table of named columns."""
+    return table_suffix(Path(data)) in TABLES
+
+
+def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits], list[Path]]:
+    """The encoding, which train decides, what reads the splits, and the files that the table names."""
+    test = None if own.test is None else Path(own.test).expanduser()
+    found = gather(path, Columns(own.targets, own.inputs, own.split), own.target, test=test)
+    finish = partial(assemble, target=own.target, classes=found.classes)
+    train = found.parts["train"]
+    if own.input == "table":
+        names = train.x.dtype.names or ()
+        if wrong := [name for name in own.categorical if name not in names]:
+            raise InputError(f"categorical names {wrong[0]}, which is no input; inputs are {', '.join(names)}")
+        records = fit_records(train.x, names, [str(name) for name in own.categorical])
+        notes = [*found.notes, *records.told(train.x)]
+        return records, partial(finish, found.parts, encoding=records, notes=notes), []
+    read = partial(plain_inputs, kind=own.input, folder=path if path.is_dir() else path.parent, rate=own.sample_rate)
+    encoding = _encoding(own, {"x_train": read(train.subset(np.arange(1))).x})
+
+    def load() -> Splits:
+        return finish({name: read(part) for name, part in found.parts.items()}, encoding=encoding, notes=found.notes)
+
+    named = found.parts.values() if own.input in ("waveform", "grid") else ()
+    return encoding, load, [file for part in named for file in named_files(part, read.keywords["folder"])]
+
+
+def _from_archive(own: OwnData, path: Path, encoding: Encoding) -> Splits:
+    return _load(read_npz(path, REQUIRED), own.target, encoding)
 
 
 def _encoding(own: OwnData, arrays: dict[str, np.ndarray]) -> Encoding:
@@ -107,7 +192,7 @@ def _encoding(own: OwnData, arrays: dict[str, np.ndarray]) -> Encoding:
         "grid": lambda: GridEncoding(channels=own.channels or infer_channels(arrays["x_train"].shape)),
         "dna": lambda: DnaEncoding(),
         "waveform": lambda: WaveformEncoding(sample_rate=own.sample_rate or 0),
-        "table": lambda: TableEncoding(cardinalities=_cardinalities(own.categorical, arrays)),
+        "table": lambda: TableEncoding(cardinalities=_cardinalities([int(c) for c in own.categorical], arrays)),
     }
     return makers[own.input]()
 

@@ -15,7 +15,7 @@ from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.darcy_solver import permeability, solve
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, read_npz
-from orca.tasks.spec import TaskSpec
+from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
 VERSION = 1  # of the generator: raise it when its numbers change
@@ -104,9 +104,11 @@ def darcy_task(name: str, settings: DarcySettings) -> TaskSpec:
     )
 
 
+DARCY2D = Archive("darcy2d", ("x_train", "y_train", "x_test", "y_test", "x_test32", "y_test32"))
+
+
 def _load_darcy2d() -> Splits:
-    keys = ("x_train", "y_train", "x_test", "y_test", "x_test32", "y_test32")
-    arrays = read_data("darcy2d", keys)
+    arrays = read_data(DARCY2D.name, DARCY2D.keys)
     train = Raw(arrays["x_train"], arrays["y_train"])
     val = hold_out(np.zeros(len(train.y), int), groups=same_rows(train.x))
     parts = {
@@ -131,6 +133,7 @@ def _spec(
     load: Callable[[], Splits],
     fingerprint: Callable[[], str],
     missing: Callable[[], str | None] = lambda: None,
+    archive: Archive | None = None,
 ) -> TaskSpec:
     return TaskSpec(
         name=name,
@@ -143,6 +146,7 @@ def _spec(
         load=load,
         fingerprint=fingerprint,
         missing=missing,
+        archive=archive,
     )
 
 
@@ -156,5 +160,6 @@ SPECS = (
         load=_load_darcy2d,
         fingerprint=lambda: data_fingerprint("darcy2d", version=1, encoding=ENCODING),
         missing=lambda: data_missing("darcy2d"),
+        archive=DARCY2D,
     ),
 )

@@ -218,6 +218,7 @@ def published_task(
                                     "predictors": sorted(frame.predictors)}),
         predictors=frame.predictors,
         published=published,
+        classes=frame.classes,
     )  # fmt: skip
 
 

@@ -19,6 +19,19 @@ Predictor = Callable[[Examples], Callable[[Examples], np.ndarray]]
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A file ``NAME.npz`` in the data folder.
+
+    Attributes:
+        name: of the file, without its suffix.
+        keys: arrays that must be there.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """One task: where its data is, how it is encoded and what is measured.
 
@@ -35,6 +48,8 @@ class TaskSpec:
         missing: None where the data is here, else a sentence on how to get it.
         predictors: baselines of this task alone by name, such as a closed form; fitted on train.
         published: files of a benchmark that it reads, or generates where there are none; None for other tasks.
+        archive: the ``NAME.npz`` that it reads; None for other tasks.
+        classes: names of classes or labels as the files number them, where they are known before these are read.
     """
 
     name: str
@@ -49,6 +64,8 @@ class TaskSpec:
     missing: Callable[[], str | None] = lambda: None
     predictors: Mapping[str, Predictor] = field(default_factory=dict)
     published: Published | None = None
+    archive: Archive | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def synthetic(self) -> bool:

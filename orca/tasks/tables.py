@@ -7,7 +7,7 @@ from typing import Any
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import TableEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, side_json
-from orca.tasks.spec import TaskSpec
+from orca.tasks.spec import Archive, TaskSpec
 from orca.types import InputError, Provenance, Splits
 
 NAME = "adult"
@@ -68,5 +68,6 @@ SPECS = (
         load=_load,
         fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING),
         missing=lambda: data_missing(NAME),
+        archive=Archive(NAME, KEYS),
     ),
 )
