@@ -78,7 +78,7 @@ SPHERICAL = Published(
     files=(FILE,),
     read=read,
     maker=Maker(
-        version=1, small=Size(1000, 0, 300, 60), published=Size(50_000, 0, 10_000, 60), draw=draw, write=write,
+        version=1, small=Size(3000, 0, 500, 60), published=Size(50_000, 0, 10_000, 60), draw=draw, write=write,
         accept=accept, block=100,
     ),
 )  # fmt: skip
