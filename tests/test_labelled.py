@@ -218,7 +218,7 @@ def test_a_column_file_is_a_source_too(tmp_path, body) -> None:
 
 NAMES: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown": ("digitz", {}, "no task, configuration or source 'digitz'; did you mean digits"),
-    "nothing near": ("qqqq", {}, "there are: adult, conll, darcy"),
+    "nothing near": ("qqqq", {}, "there are: adult, advection, burgers"),
     "no file": ("nowhere.npz", {}, "there is no file nowhere.npz"),
     "no configuration": ("nowhere.yaml", {}, "there is no configuration file"),
     "no path": ("conll", {}, "source 'conll' needs a file.*conll:PATH"),
