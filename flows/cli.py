@@ -145,12 +145,14 @@ def tasks(as_json: JsonOption = False) -> None:
 
         rows = [
             {"task": t.name, "kind": f"{t.input} to {t.target}", "metric": t.metric, "here": t.missing() is None,
-             "title": t.title}
+             "generated": t.synthetic, "title": t.title}
             for t in TASKS
         ]  # fmt: skip
     _listing(rows, as_json=as_json)
     if not as_json and not all(row["here"] for row in rows):
-        typer.echo("\nORCA_DATA names the folder with NAME.npz of the tasks that are not here", err=True)
+        typer.echo(
+            "\nORCA_DATA names the folder with NAME.npz, or NAME/, of tasks that are not here or generated", err=True
+        )
 
 
 @app.command()

@@ -36,10 +36,16 @@ def needs(made: Plan) -> tuple[str, int, int]:
     """
     host = socket.gethostname().lower()
     if made.device.type != "cpu":
-        return f"orca-{host}-{made.device.type}-{made.device.index or 0}", 1, 1
+        return f"orca-{host}-{made.device.type}-{_card(made.device.index or 0)}", 1, 1
     there = max(1, int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30))
     weights = sum(file.stat().st_size for file in made.files.path.glob("*.safetensors")) / 2**30
     return f"orca-{host}-memory-gib", min(there, math.ceil(BASE_GIB + COPIES * weights)), there
+
+
+def _card(index: int) -> str:
+    """The machine's name of a GPU that this process, which may see some of them only, counts as ``index``."""
+    seen = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return seen[index] if index < len(seen) else str(index)
 
 
 @contextlib.contextmanager

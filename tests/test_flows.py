@@ -404,6 +404,15 @@ def test_stages_that_need_much_hold_a_slot_and_others_none(place: Path, monkeypa
         assert client.read_global_concurrency_limit_by_name(name).active_slots == 0
 
 
+def test_a_gpu_is_named_as_the_machine_counts_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(plan(config_of(place)), device=torch.device("cuda", 0))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert slots.needs(made)[0].endswith("-cuda-3")
+    assert slots.needs(replace(made, device=torch.device("cuda", 1)))[0].endswith("-cuda-1")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert slots.needs(made)[0].endswith("-cuda-0")
+
+
 def test_a_gpu_has_one_slot_that_others_wait_for(place: Path) -> None:
     made = replace(plan(config_of(place)), device=torch.device("cuda", 1))
     assert slots.needs(made)[0].endswith("-cuda-1")
