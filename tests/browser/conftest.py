@@ -94,7 +94,7 @@ def serving(server: Server, config: dict[str, Any], folder: Path) -> Iterator[st
         process.wait(60)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     config = check_config(settings(folder, save_tiny_body(folder / "tiny-body"))).model_dump(mode="json")
@@ -109,7 +109,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # an open browser draws on, and takes a core from all other tests
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with chromium(tmp_path_factory.mktemp("browser")) as driver:
         yield driver
