@@ -268,8 +268,8 @@ def test_what_is_missing_is_told_before_work(place: Path, tmp_path: Path, monkey
         check_optuna()
 
 
-@pytest.mark.parametrize("kind", ["dask", "ray"])
-@pytest.mark.filterwarnings("ignore")  # those packages' own
+@pytest.mark.parametrize("kind", ["dask"])  # sweeps on Ray are in test_clusters.py; a search submits by the same code
+@pytest.mark.filterwarnings("ignore")  # that package's own
 def test_a_cluster_searches_too(kind: str, place: Path, tmp_path: Path) -> None:  # noqa: F811
     if importlib.util.find_spec(f"prefect_{kind}") is None:
         pytest.skip(f"prefect-{kind} is not installed: pip install 'orca[{kind}]'")
