@@ -173,6 +173,17 @@ def test_a_temporary_server_that_does_not_come_up_says_what_it_wrote(tmp_path, m
     made.stop()
 
 
+def test_temporary_servers_that_start_at_once_make_their_database_one_after_the_other(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    made = []
+    for _ in range(4):
+        made.append(temporary.TemporaryServer())
+        time.sleep(0.3)  # at the very same moment they wait for each other as it is
+    for server in made:
+        assert server.wait().endswith("/api")
+        server.stop()
+
+
 def test_a_temporary_server_does_not_outlive_a_command_that_is_killed() -> None:
     code = "import os; from flows.servers.temporary import TemporaryServer as T; s = T(); print(s._port); os._exit(9)"
     done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, check=False, timeout=60)

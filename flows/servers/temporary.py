@@ -8,6 +8,7 @@ ends when its standard input closes, that is with the command, however that ends
 from __future__ import annotations
 
 import atexit
+import contextlib
 import http.client
 import os
 import socket
@@ -16,6 +17,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock
 
 PATIENCE = 120  # seconds; the first start makes the database: 8 on a quiet machine, many times that on a busy one
 GRACE = 1  # seconds after the command's end in which the last states of its tasks are recorded
@@ -75,6 +80,14 @@ class TemporaryServer:
         self._log.close()
 
 
+@contextlib.contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Within the block no other server of Orca starts: two that make the same database at once break each other."""
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "orca-server.lock"):
+        yield
+
+
 def serve(handle: int) -> None:
     """The server's own process: answers on an open socket until standard input closes."""
 
@@ -86,12 +99,18 @@ def serve(handle: int) -> None:
     threading.Thread(target=end_with_the_command, daemon=True).start()
     from prefect.settings import get_current_settings
 
-    if get_current_settings().api.url:  # by a profile: the command will find it there, too
+    settings = get_current_settings()
+    if settings.api.url:  # by a profile: the command will find it there, too
         return
     import uvicorn
     from prefect.server.api.server import create_app
 
-    server = uvicorn.Server(uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on"))
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            with alone(settings.home):
+                await super().startup(sockets)
+
+    server = Server(uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on"))
     server.run(sockets=[socket.socket(fileno=handle)])
 
 

@@ -23,6 +23,7 @@ from typing import Annotated
 import typer
 
 from flows.servers.heartbeat import HEARTBEAT, make_crash_automation
+from flows.servers.temporary import alone
 from flows.terminal import exit_codes
 from orca.runtime import write_json
 
@@ -110,7 +111,8 @@ def served(port: int) -> Iterator[subprocess.Popen[bytes]]:
     home.mkdir(parents=True, exist_ok=True)
     # The address of its pages' server is its own, whatever PREFECT_API_URL says.
     own = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api"}
-    with _log(port).open("wb") as output:
+    with _log(port).open("wb") as output, contextlib.ExitStack() as starting:
+        starting.enter_context(alone(home))
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start"],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,  # Ctrl-C is ours to hand on
@@ -118,6 +120,7 @@ def served(port: int) -> Iterator[subprocess.Popen[bytes]]:
         )  # fmt: skip
         try:
             _await(process, port)
+            starting.close()
             yield process
         finally:
             process.terminate()
