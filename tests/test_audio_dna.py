@@ -15,6 +15,7 @@ from scipy.io import wavfile
 from transformers.audio_utils import mel_filter_bank
 
 from orca.metrics import label_aurocs
+from orca.tasks.benchmark import Frame, load_folder
 from orca.tasks.encodings import DnaEncoding, WaveformEncoding
 from orca.tasks.kmers import codes, counts, word_regression
 from orca.tasks.making import make
@@ -23,7 +24,7 @@ from orca.tasks.nb360.deepsea import FILE as DNA_FILE
 from orca.tasks.nb360.events import FAMILIES, RATE, event, label_names, pink
 from orca.tasks.nb360.fsd50k import ENCODING, FSD50K, MAP, NOISE
 from orca.tasks.nb360.regulatory import LABELS, MOTIFS, _near, hits, labels_of, markov
-from orca.tasks.published import Frame, Size, load_folder
+from orca.tasks.published import Size
 from orca.tasks.readers.wav import read_wav
 from orca.types import Examples, InputError
 

@@ -10,10 +10,11 @@ import pytest
 
 from orca.metrics import METRICS
 from orca.tasks import TASKS
+from orca.tasks.benchmark import Frame, load_folder
 from orca.tasks.making import make
 from orca.tasks.nb360 import sky
 from orca.tasks.nb360.cosmic import COSMIC, STRETCH, read
-from orca.tasks.published import Frame, Size, load_folder
+from orca.tasks.published import Size
 from orca.types import InputError
 
 TASK = TASKS.get("cosmic")

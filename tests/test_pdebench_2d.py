@@ -14,11 +14,12 @@ from scipy.optimize import brentq
 from orca.metrics import METRICS
 from orca.runtime import read_json
 from orca.tasks import TASKS
+from orca.tasks.benchmark import load_folder
 from orca.tasks.making import make
 from orca.tasks.pdebench import darcy, fitzhugh_nagumo, reacdiff2d
 from orca.tasks.pdebench.finite_volume import evolve, shallow_water
 from orca.tasks.pdebench.shallow_water import centres, dam, heights
-from orca.tasks.published import SIDE, Published, Size, load_folder
+from orca.tasks.published import SIDE, Published, Size
 from orca.types import Examples
 
 TINY = {

@@ -110,7 +110,9 @@ def _read(task: TaskSpec, folder: Path) -> tuple[dict[str, Raw], list[Finding]]:
     if task.published is not None:
         if lacking := task.published.lacking(folder):
             raise InputError(f"{folder} lacks {', '.join(lacking)}")
-        return dict(task.published.read(folder)), []
+        parts = dict(task.published.read(folder))
+        parts.pop("background", None)  # noise to mix in: inputs without targets
+        return parts, []
     assert task.archive is not None
     return _archive(read_npz(folder / f"{task.archive.name}.npz", task.archive.keys))
 
@@ -163,8 +165,8 @@ def _values(task: TaskSpec, name: str, raw: Raw) -> Iterator[Finding]:
     if len(raw.x) == 0:
         yield Finding(name, "is empty; every split needs at least one sample")
         return
-    for array, values in (("x", raw.x), ("y", raw.y)):
-        yield from _not_finite(f"{array} of {name}", values)
+    yield from _not_finite(f"x of {name}", raw.x)
+    yield from _not_finite(f"y of {name}", raw.y, gaps=task.gaps)
     for start, block in blocks(raw.x):
         try:
             task.encoding.encode(block, None if raw.length is None else raw.length[start : start + len(block)])
@@ -176,19 +178,18 @@ def _values(task: TaskSpec, name: str, raw: Raw) -> Iterator[Finding]:
         yield from _not_binary(name, raw.y)
 
 
-def _not_finite(where: str, values: np.ndarray) -> Iterator[Finding]:
+def _not_finite(where: str, values: np.ndarray, *, gaps: bool = False) -> Iterator[Finding]:
     if values.dtype.kind != "f":
         return
     count, rows, first = 0, 0, -1
     for start, block in blocks(values):
-        bad = ~np.isfinite(block).reshape(len(block), -1)
+        bad = (np.isinf(block) if gaps else ~np.isfinite(block)).reshape(len(block), -1)
         if bad.any():
             first = start + int(bad.any(1).argmax()) if first < 0 else first
             count, rows = count + int(bad.sum()), rows + int(bad.any(1).sum())
     if count:
-        yield Finding(
-            where, f"has {count} NaN or infinite values in {rows} of {len(values)} rows, first in row {first}"
-        )
+        what = "infinite" if gaps else "NaN or infinite"
+        yield Finding(where, f"has {count} {what} values in {rows} of {len(values)} rows, first in row {first}")
 
 
 def _not_binary(name: str, y: np.ndarray) -> Iterator[Finding]:

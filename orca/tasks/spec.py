@@ -50,6 +50,7 @@ class TaskSpec:
         published: files of a benchmark that it reads, or generates where there are none; None for other tasks.
         archive: the ``NAME.npz`` that it reads; None for other tasks.
         classes: names of classes or labels as the files number them, where they are known before these are read.
+        gaps: whether NaN in a field to predict is a cell that does not count, and no fault.
     """
 
     name: str
@@ -66,6 +67,7 @@ class TaskSpec:
     published: Published | None = None
     archive: Archive | None = None
     classes: tuple[str, ...] = ()
+    gaps: bool = False
 
     @property
     def synthetic(self) -> bool:

@@ -17,8 +17,9 @@ import numpy as np
 
 from orca.runtime import rng
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.files import read_npz
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.tables import stacked
 from orca.tasks.records import Column, RecordEncoding
 from orca.tasks.spec import Predictor, TaskSpec

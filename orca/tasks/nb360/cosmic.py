@@ -9,9 +9,10 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.sky import frame
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import read_npy
 from orca.types import Examples, InputError, Provenance
 

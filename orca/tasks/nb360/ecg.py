@@ -13,11 +13,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from orca.tasks.assemble import Raw, hold_out
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.beats import FEATURES, beats_of, rhythm
 from orca.tasks.nb360.rhythms import LETTERS, RATE, durations, letters, records
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import numbers
 from orca.types import Examples, InputError, Provenance
 

@@ -15,9 +15,10 @@ from scipy.io import wavfile
 
 from orca.runtime import digest, rng, user_cache, write_json
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SpectrogramEncoding
 from orca.tasks.nb360.events import RATE, event, label_names, pink
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.wav import read_wav
 from orca.types import InputError, Provenance
 

@@ -10,11 +10,12 @@ import numpy as np
 from orca.dense import SEPARATION
 from orca.runtime import rng
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.chain import distances
 from orca.tasks.nb360.pairs import CHANNELS, MAPS, PAD, ROWS, Protein, channels, on_canvas, window
 from orca.tasks.nb360.protein import CONTACT, proteins
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, InputError, Provenance
 
 LISTS = {"train": "deepcov.lst", "test": "psicov.lst"}
@@ -168,7 +169,7 @@ SPECS = (
     published_task(
         PSICOV,
         Frame(
-            "grid", "field", "mae8", GridEncoding(channels="first"), missing=True,
+            "grid", "field", "mae8", GridEncoding(channels="first"), gaps=True,
             predictors={"separation": separation, "pairwise": pairwise},
             notes=(
                 "mae8 has each protein's own length; the reference takes the first test protein's for all",

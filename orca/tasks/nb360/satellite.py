@@ -10,10 +10,11 @@ from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.phenology import COVERS, FIELD, GROUPS, dates, series, shares
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
 from orca.types import InputError, Provenance
 

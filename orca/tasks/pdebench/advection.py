@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.files import CITATION, frame_times, read_pair, write_merged
 from orca.tasks.pdebench.initial import cells, random_waves
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 FILE, KEY = "1D_Advection_Sols_beta0.4.hdf5", "tensor"

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.files import CITATION, LICENCE, SOURCE, frame_times, read_pair, write_merged
 from orca.tasks.pdebench.initial import cells, random_waves
 from orca.tasks.pdebench.line import divergence, faces, heun, march
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 KEY, END = "tensor", 2.0

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.files import CITATION, LICENCE, SOURCE, frame_times, read_pair, write_merged
 from orca.tasks.pdebench.gas import GAMMA, conserved, flow
 from orca.tasks.pdebench.initial import cells, random_waves, unit_range
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 FILE, KEYS = "1D_CFD_Rand_Eta0.1_Zeta0.1_periodic_Train.hdf5", ("density", "Vx", "pressure")

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.fields import CELLS, frame_times, read_evolution, write_stacks
 from orca.tasks.pdebench.files import CITATION
 from orca.tasks.pdebench.finite_volume import evolve
 from orca.tasks.pdebench.gas2d import GAMMA, viscous_gas
 from orca.tasks.pdebench.initial import cells
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 FILE = "2D_CFD_Rand_M1.0_Eta0.1_Zeta0.1_periodic_128_Train.hdf5"

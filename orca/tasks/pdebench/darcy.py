@@ -10,13 +10,14 @@ import numpy as np
 from scipy.special import erf
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.darcy_solver import solve_cells
 from orca.tasks.effective_medium import homogeneous
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.fields import CELLS, read_steady, write_stacks
 from orca.tasks.pdebench.files import CITATION
 from orca.tasks.pdebench.initial import cells
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Provenance
 
 FILE, NU, SOLUTION = "2D_DarcyFlow_beta0.1_Train.hdf5", "nu", "tensor"

@@ -12,11 +12,12 @@ import numpy as np
 from scipy.integrate import odeint
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.files import CITATION, GRID, LICENCE, SOURCE
 from orca.tasks.pdebench.groups import FRAMES, read_groups, write_groups
 from orca.tasks.pdebench.initial import cells
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 FILE, KEY = "1D_diff-sorp_NA_NA.h5", "data"

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.files import CITATION, GRID, LICENCE, SOURCE, frame_times, read_pair, write_merged
 from orca.tasks.pdebench.initial import cells, random_waves, unit_range
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 FILE, KEY = "ReacDiff_Nu0.5_Rho1.0.hdf5", "tensor"

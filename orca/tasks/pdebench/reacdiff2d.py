@@ -14,12 +14,13 @@ import numpy as np
 from scipy.fft import dctn, idctn
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.fields import CELLS, KEY, frame_times
 from orca.tasks.pdebench.files import CITATION
 from orca.tasks.pdebench.fitzhugh_nagumo import SIDE, evolve
 from orca.tasks.pdebench.groups import read_groups, write_groups
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 FILE = "2D_diff-react_NA_NA.h5"

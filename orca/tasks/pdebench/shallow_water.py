@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.fields import CELLS, KEY, frame_times
 from orca.tasks.pdebench.files import CITATION
 from orca.tasks.pdebench.finite_volume import evolve, shallow_water
 from orca.tasks.pdebench.groups import read_groups, write_groups
-from orca.tasks.published import Arrays, Check, Frame, Maker, Published, Size, published_task
+from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
 FILE, HARD_FILE = "2D_rdb_NA_NA.h5", "2D_rdb_random.h5"
