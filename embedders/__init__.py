@@ -1,13 +1,12 @@
 """Input embedders and output predictors: torch only, plain numbers in, modules out."""
 
+from embedders.base import EmbeddingLaw, InputEmbedder, Tokens
 from embedders.calibrate import calibrate
 from embedders.inputs import (
-    EmbeddingLaw,
     GridEmbedder,
-    InputEmbedder,
+    KmerEmbedder,
     SequenceEmbedder,
     TableEmbedder,
-    Tokens,
     smallest_patch,
 )
 from embedders.outputs import FieldDecoder, PooledLinear, pool
@@ -17,6 +16,7 @@ __all__ = [
     "FieldDecoder",
     "GridEmbedder",
     "InputEmbedder",
+    "KmerEmbedder",
     "PooledLinear",
     "SequenceEmbedder",
     "TableEmbedder",

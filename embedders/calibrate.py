@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from embedders.inputs import EmbeddingLaw, InputEmbedder
+from embedders.base import EmbeddingLaw, InputEmbedder
 
 
 @torch.no_grad()

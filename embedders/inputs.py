@@ -1,136 +1,14 @@
-"""Input embedders: raw arrays to the tokens that a transformer's encoder expects.
-
-Each embedder standardises its input with statistics of the training set, cuts it into tokens, projects them to the
-body's width, and finishes like the body's own embedding layer: positions and token type are added, then the body's
-embedding norm.
-"""
+"""Input embedders: raw arrays to the tokens that a transformer's encoder expects."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Tokens(NamedTuple):
-    """Tokens (B, T, D), the mask (B, T) of valid ones or None where all are, and the token grid, of product T."""
-
-    x: Tensor
-    mask: Tensor | None
-    grid: tuple[int, ...]
-
-
-class EmbeddingLaw(NamedTuple):
-    """What an embedder copies from a body's own embedding layer; None where the body has no such part.
-
-    Attributes:
-        mean: mean of the word table over words, (D,).
-        std: standard deviation of the word table over words, (D,).
-        positions: position table, (P, D).
-        token_type: the row of token type 0, (D,).
-        norm_weight: weight of the embedding norm, (D,).
-        norm_bias: bias of the embedding norm, (D,).
-        norm_eps: its epsilon.
-    """
-
-    mean: Tensor
-    std: Tensor
-    positions: Tensor | None = None
-    token_type: Tensor | None = None
-    norm_weight: Tensor | None = None
-    norm_bias: Tensor | None = None
-    norm_eps: float = 1e-12
-
-
-def resample_positions(table: Tensor, grid: tuple[int, ...], new_grid: tuple[int, ...]) -> Tensor:
-    """Resamples a position table (prod(grid), D) laid out on ``grid`` to ``new_grid``, (bi)linearly, corners kept."""
-    if grid == new_grid:
-        return table
-    field = table.T.reshape(1, -1, *grid)  # (1, D, *grid)
-    mode = "linear" if len(grid) == 1 else "bilinear"
-    return F.interpolate(field, size=new_grid, mode=mode, align_corners=True).flatten(2)[0].T
-
-
-class LawTail(nn.Module):
-    """The end of an embedding layer: adds positions and token type, then the norm, all copied from the body.
-
-    A token grid longer than the body's position table gets the table resampled to its length; a grid other than the one
-    that the embedder was made for gets the positions of that one, resampled.
-    """
-
-    def __init__(self, law: EmbeddingLaw, grid: tuple[int, ...]) -> None:
-        super().__init__()
-        self.grid = grid
-        count, width = math.prod(grid), len(law.mean)
-        self.positions = None
-        if law.positions is not None:
-            table = law.positions[:count] if count <= len(law.positions) else resample_positions(
-                law.positions, (len(law.positions),), (count,)
-            )  # fmt: skip
-            self.positions = nn.Parameter(table.detach().clone())  # (T, D)
-        self.token_type = None if law.token_type is None else nn.Parameter(law.token_type.detach().clone())  # (D,)
-        self.norm: nn.LayerNorm | None = None
-        if law.norm_weight is not None:
-            self.norm = nn.LayerNorm(width, eps=law.norm_eps, bias=law.norm_bias is not None)
-            with torch.no_grad():
-                self.norm.weight.copy_(law.norm_weight)
-                if law.norm_bias is not None:
-                    self.norm.bias.copy_(law.norm_bias)
-
-    def forward(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Projected tokens (B, T, D) on ``grid`` to complete embeddings (B, T, D)."""
-        if self.positions is not None:
-            shorter = len(grid) == 1 and grid[0] <= self.grid[0]
-            x = x + (self.positions[: grid[0]] if shorter else resample_positions(self.positions, self.grid, grid))
-        if self.token_type is not None:
-            x = x + self.token_type
-        return x if self.norm is None else self.norm(x)
-
-
-class InputEmbedder(nn.Module):
-    """Base of all embedders: ``patches`` is theirs; calibration and the end of the embedding layer are shared.
-
-    The projection keeps its usual scale and a constant ``gain`` and ``shift`` bring its output to the body's. A
-    projection with weights as small as word embeddings would be torn apart by the first steps of Adam, whose length is
-    the rate's.
-
-    Args:
-        law: what to copy from the body.
-        grid: token grid for an input of the layout's shape.
-    """
-
-    gain: Tensor
-    shift: Tensor
-
-    def __init__(self, law: EmbeddingLaw, grid: tuple[int, ...]) -> None:
-        super().__init__()
-        self.tail = LawTail(law, grid)
-        self.width = len(law.mean)
-        self.register_buffer("gain", torch.ones(self.width))
-        self.register_buffer("shift", torch.zeros(self.width))
-
-    def patches(self, x: Tensor, length: Tensor | None) -> Tokens:
-        """Inputs to projected patches, in the projection's own scale."""
-        raise TypeError(f"{type(self).__name__} must define patches")
-
-    def project(self, x: Tensor, length: Tensor | None) -> Tokens:
-        """Inputs to projected tokens in the body's scale, before positions and norm."""
-        tokens = self.patches(x, length)
-        return tokens._replace(x=tokens.x * self.gain + self.shift)
-
-    @torch.no_grad()
-    def rescale(self, scale: Tensor, shift: Tensor) -> None:
-        """Makes the output z of ``project`` z * scale + shift, both (D,)."""
-        self.gain.mul_(scale)
-        self.shift.mul_(scale).add_(shift)
-
-    def forward(self, x: Tensor, length: Tensor | None = None) -> Tokens:
-        """Inputs (B, C, *S) or (B, F), and valid lengths (B,) of sequences, to complete tokens."""
-        tokens = self.project(x, length)
-        return Tokens(self.tail(tokens.x, tokens.grid), tokens.mask, tokens.grid)
+from embedders.base import EmbeddingLaw, InputEmbedder, Tokens, valid_tokens
 
 
 class Standardize(nn.Module):
@@ -179,13 +57,53 @@ class SequenceEmbedder(InputEmbedder):
         if length is not None:
             positions = torch.arange(total, device=x.device)
             x = x * (positions < length[:, None]).unsqueeze(1)
-            mask = torch.arange(count, device=x.device) < torch.ceil(length / self.patch).clamp(min=1)[:, None]
+            mask = valid_tokens(length, self.patch, count)
         missing = (count - 1) * self.patch + self.kernel - total
         left = (self.kernel - self.patch) // 2  # an overlapping kernel is centred on its patch
         x = F.pad(x, (left, missing - left))
         windows = x.unfold(2, self.kernel, self.patch).permute(0, 2, 1, 3).flatten(2)  # (B, T, C * kernel)
         # The convolution as one product: its tokens come out in order, a third faster, forward and back.
         return Tokens(F.linear(windows, self.conv.weight.flatten(1), self.conv.bias), mask, (count,))
+
+
+class KmerEmbedder(InputEmbedder):
+    """DNA by its words: a token is the mean over the k-mers that begin in its patch, each a row of a table.
+
+    Words overlap, as in DNABERT (Ji et al. 2021, doi 10.1093/bioinformatics/btab083). One that holds an ambiguous base
+    does not count; a patch without any is zero.
+
+    Args:
+        law: what to copy from the body.
+        length: L of the layout.
+        patch: bases per token.
+        k: bases of a word.
+    """
+
+    def __init__(self, law: EmbeddingLaw, *, length: int, patch: int, k: int) -> None:
+        super().__init__(law, (math.ceil(length / patch),))
+        self.patch, self.k = patch, k
+        self.table = nn.Parameter(torch.randn(4**k, len(law.mean)))
+
+    def patches(self, x: Tensor, length: Tensor | None) -> Tokens:
+        """One-hot X (B, 4, L) of any length to ceil(L / patch) tokens."""
+        total = x.shape[-1]
+        count = math.ceil(total / self.patch)
+        largest, base = x.max(1)  # (B, L) each
+        known = largest > 0.5
+        mask = None
+        if length is not None:
+            known &= torch.arange(total, device=x.device) < length[:, None]
+            mask = valid_tokens(length, self.patch, count)
+        places = 4 ** torch.arange(self.k - 1, -1, -1, device=x.device)
+        word = (base.unfold(1, self.k, 1) * places).sum(2)  # (B, L - k + 1)
+        counts = known.unfold(1, self.k, 1).all(2)
+        missing = count * self.patch - word.shape[1]
+        word, counts = F.pad(word, (0, missing)), F.pad(counts, (0, missing))
+        bags = word.view(-1, self.patch)
+        weight = counts.view_as(bags).to(self.table.dtype)
+        tokens = F.embedding_bag(bags, self.table, mode="sum", per_sample_weights=weight)
+        tokens = tokens / weight.sum(1, keepdim=True).clamp(min=1)
+        return Tokens(tokens.view(len(x), count, -1), mask, (count,))
 
 
 class GridEmbedder(InputEmbedder):

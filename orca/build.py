@@ -15,6 +15,7 @@ from embedders import (
     FieldDecoder,
     GridEmbedder,
     InputEmbedder,
+    KmerEmbedder,
     PooledLinear,
     SequenceEmbedder,
     TableEmbedder,
@@ -37,7 +38,17 @@ class EmbedConfig(BaseModel):
     )
     overlap: int = Field(default=1, ge=1, le=8, description="Kernel size in strides; 1 gives disjoint patches.")
     bins: int = Field(default=16, ge=1, le=256, description="Quantile bins of a numeric column of a table.")
+    kmer: int | None = Field(
+        default=None,
+        ge=1,
+        le=8,
+        description="Bases of a word: DNA is embedded by the words of each patch; unset projects its bases.",
+    )
     calibrate: bool = Field(default=True, description="Start the embedder inside the law of the body's own embeddings.")
+
+    def document(self) -> dict[str, Any]:
+        """What decides the embedder; what is unset and came later is left out, so that keys of stored work hold."""
+        return self.model_dump(exclude={"kmer"} if self.kmer is None else None)
 
 
 @dataclass(frozen=True)
@@ -151,6 +162,8 @@ def build_embedder(layout: Layout, law: EmbeddingLaw, statistics: Statistics, co
         return TableEmbedder(law, statistics.edges, layout.cardinalities)
     scaling, size = (law, statistics.x_mean, statistics.x_std), layout.input_shape[1:]
     patch = config.patch or smallest_patch(size, config.tokens)
+    if config.kmer is not None:
+        return KmerEmbedder(law, length=size[0], patch=patch, k=config.kmer)
     if layout.input == "sequence":
         return SequenceEmbedder(*scaling, length=size[0], patch=patch, overlap=config.overlap)
     return GridEmbedder(*scaling, size=(size[0], size[1]), patch=patch, overlap=config.overlap)

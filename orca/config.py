@@ -23,6 +23,7 @@ from orca.model import EmbedConfig
 from orca.registry import Choices
 from orca.sources import SourceConfig
 from orca.tasks import TASKS, OwnData
+from orca.tasks.readers.hub import HUB, is_hub
 from orca.train import FinetuneConfig
 from orca.types import InputError
 
@@ -156,9 +157,12 @@ def anchor(raw: dict[str, Any], folder: Path) -> None:
         raw["body"] = {"name": raw["body"]}
     for part, key in (("task", "data"), ("task", "test"), ("source", "path"), ("body", "name")):
         if isinstance(raw.get(part), dict) and isinstance(raw[part].get(key), str):
-            path = (folder / Path(raw[part][key]).expanduser()).resolve()
-            if part != "body" or (raw[part][key] not in BODIES.names() and path.is_dir()):
-                raw[part] = {**raw[part], key: str(path)}
+            given = raw[part][key]
+            mark = HUB if part == "task" and is_hub(given) else ""
+            path = (folder / Path(given.removeprefix(mark)).expanduser()).resolve()
+            may_be_name = part == "body" or mark
+            if not may_be_name or (path.is_dir() and given not in BODIES.names()):
+                raw[part] = {**raw[part], key: f"{mark}{path}"}
 
 
 def parse_override(override: str) -> tuple[str, Any]:

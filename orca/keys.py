@@ -24,7 +24,7 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
     chain: dict[str, dict[str, Any]] = {
         "embed": {
             "task": made.data_key, "body": made.body_key, "seed": config.seed, "pretrained": config.method.pretrained,
-            "embed": config.embed.model_dump(), "entered": config.body.model_dump(include={"causal", "dropout"}),
+            "embed": config.embed.document(), "entered": config.body.model_dump(include={"causal", "dropout"}),
         },
         "align": aligning,
         "finetune": {"finetune": config.finetune.document(), "metric": metric},

@@ -106,7 +106,7 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
 
     Args:
         config: the configuration.
-        online: whether the hub may be asked for weights.
+        online: whether the hub may be asked for weights and data.
         fresh: stages to do again, each with those that follow it; ``all`` for every one.
 
     Raises:
@@ -118,7 +118,7 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
     if faults := wrong_names(config.model_dump()):  # a configuration made in Python has not been through check_config
         raise InputError("; ".join(faults))
     device = runtime.resolve_device(config.device)
-    task = resolve_task(config.task)
+    task = resolve_task(config.task, online=online)
     missing = task.missing() or (SOURCES.get(config.source.name).missing(config.source) if config.aligned else None)
     if missing:
         raise InputError(missing)
@@ -156,6 +156,13 @@ def _check_fit(made: Plan) -> None:
             f"a {layout.target} of shape {layout.target_shape} cannot be predicted from an input of shape "
             f"{layout.input_shape}: both need the same number of axes behind the channels"
         )
+    if (kmer := config.embed.kmer) is not None and (made.task.encoding.kind != "dna" or layout.target in DENSE):
+        raise InputError(
+            f"embed.kmer reads words of DNA, but {made.task.name} predicts a {layout.target} from a "
+            f"{made.task.encoding.kind}; leave it out"
+        )
+    if kmer is not None and kmer > layout.input_shape[1]:
+        raise InputError(f"embed.kmer is {kmer}, but the sequences have {layout.input_shape[1]} bases; choose fewer")
     smallest = min(layout.input_shape[1:], default=math.inf)
     if config.embed.patch is not None and config.embed.patch > smallest:
         raise InputError(

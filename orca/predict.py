@@ -9,17 +9,18 @@ import numpy as np
 
 from orca.model import BINARY, AdaptedModel
 from orca.runtime import atomic_write
-from orca.tasks.files import read_npz
+from orca.tasks.readers.archives import read_archive
 from orca.tasks.readers.tables import TABLES, read_table, table_suffix
 from orca.types import InputError
 
 
 def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, np.ndarray]:
-    """Reads ``x`` (and ``length``) from an ``.npz``, or a table's rows; writes ``prediction`` and any ``probability``.
+    """Reads ``x`` (and ``length``) or a table's rows; writes ``prediction`` and any ``probability``.
 
     Args:
         model: the adapted model.
-        source: the file to read; arrays in the form of the task's raw data, or a table with its input columns.
+        source: the file to read; arrays in the form of the task's raw data as ``read_archive`` takes them, or
+            a table with its input columns.
         target: the file to write, ``.npz``.
 
     Raises:
@@ -27,7 +28,7 @@ def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, n
     """
     if target.suffix != ".npz":
         raise InputError(f"predictions are written as .npz; got {target}")
-    arrays = {"x": read_table(source)} if table_suffix(source) in TABLES else read_npz(source, ("x",))
+    arrays = {"x": read_table(source)} if table_suffix(source) in TABLES else read_archive(source, ("x",))
     x, length = arrays["x"], arrays.get("length")
     made = {"prediction": model.predict(x, length)}
     if model.layout.target in ("classes", *BINARY):

@@ -11,6 +11,7 @@ from embedders import (
     EmbeddingLaw,
     FieldDecoder,
     GridEmbedder,
+    KmerEmbedder,
     PooledLinear,
     SequenceEmbedder,
     TableEmbedder,
@@ -18,7 +19,7 @@ from embedders import (
     pool,
     smallest_patch,
 )
-from embedders.inputs import LawTail, resample_positions
+from embedders.base import LawTail, resample_positions
 
 D = 12
 
@@ -118,6 +119,48 @@ def table() -> TableEmbedder:
     torch.manual_seed(0)
     edges = torch.tensor([[0.0, 1.0, 2.0, 4.0], [-1.0, 0.0, 0.0, 10.0]])  # the second has a bin of no width
     return TableEmbedder(make_law(), edges, (0, 3, 0, 2))
+
+
+def one_hot(text: str) -> torch.Tensor:
+    """DNA as (1, 4, L); N is even over all bases."""
+    return torch.stack(
+        [torch.full((4,), 0.25) if base == "N" else torch.eye(4)["ACGT".index(base)] for base in text], 1
+    )[None]
+
+
+def words(length: int, patch: int, k: int) -> KmerEmbedder:
+    torch.manual_seed(0)
+    return KmerEmbedder(make_law(), length=length, patch=patch, k=k)
+
+
+def test_a_token_of_words_is_the_mean_over_those_that_begin_in_its_patch() -> None:
+    embedder = words(8, 4, 2)
+    tokens = embedder.patches(one_hot("ACGTTTNA"), None).x[0]
+    row = {a + b: embedder.table[4 * i + j] for i, a in enumerate("ACGT") for j, b in enumerate("ACGT")}
+    torch.testing.assert_close(tokens[0], (row["AC"] + row["CG"] + row["GT"] + row["TT"]) / 4)
+    torch.testing.assert_close(tokens[1], row["TT"])  # TN and NA hold an ambiguous base, and no word begins at the end
+
+
+@pytest.mark.parametrize(("length", "patch", "k"), [(1, 1, 1), (7, 3, 2), (8, 4, 5), (23, 5, 6)])
+def test_words_of_any_length_give_a_token_per_patch(length: int, patch: int, k: int) -> None:
+    tokens = words(length, patch, k)(one_hot(("ACGGT" * 5)[:length]))
+    assert tokens.x.shape == (1, math.ceil(length / patch), D)
+    assert tokens.grid == (math.ceil(length / patch),)
+
+
+def test_words_beyond_a_sequences_length_change_nothing() -> None:
+    embedder, length = words(12, 4, 3), torch.tensor([7])
+    one, two = (embedder(one_hot("ACGTACG" + rest), length) for rest in ("TTTTT", "NNNNN"))
+    assert one.mask is not None
+    assert one.mask.tolist() == [[True, True, False]]
+    torch.testing.assert_close(one.x, two.x)
+
+
+def test_each_word_that_is_there_trains_its_row_alone() -> None:
+    embedder = words(6, 3, 2)
+    embedder.patches(one_hot("AACCNN"), None).x.square().sum().backward()
+    assert embedder.table.grad is not None
+    assert embedder.table.grad.abs().sum(1).nonzero().flatten().tolist() == [0, 1, 5]  # AA, AC, CC
 
 
 def test_a_table_gives_a_token_per_column_and_every_parameter_a_gradient() -> None:

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+import orca
+from embedders import KmerEmbedder
+from orca.config import RunConfig
+from orca.plan import plan
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.own import infer_channels
 from orca.types import InputError, Splits
+from tests.tiny import save_tiny_body
 
 RNG = np.random.default_rng(0)
 Arrays = dict[str, np.ndarray]
@@ -296,3 +301,23 @@ def test_the_fingerprint_follows_the_content_and_not_the_path(tmp_path):
 
 def test_arrays_that_are_not_used_are_noted(load):
     assert "not used: speaker" in load(_arrays(speaker=np.zeros(60))).notes[1]
+
+
+def test_dna_is_embedded_by_words_where_that_is_asked(tmp_path):
+    draw = np.random.default_rng(0)
+    y = np.arange(90) % 2
+    x = np.array(["".join(draw.choice(list("ACGT"), 20)) + ("GATTACA" if label else "GACATTA") for label in y])
+    np.savez(tmp_path / "own.npz", x_train=x[:70], y_train=y[:70], x_test=x[70:], y_test=y[70:])
+    config = {
+        "task": _own(tmp_path / "own.npz", input="dna").model_dump(), "body": str(save_tiny_body(tmp_path / "body")),
+        "device": "cpu", "align": {"objective": "none"}, "embed": {"kmer": 3}, "finetune": {"epochs": 2},
+    }  # fmt: skip
+    made = orca.adapt(config, store=tmp_path / "store")
+    model = orca.load(made.path)
+    assert isinstance(model.embedder, KmerEmbedder)
+    assert model.predict(x[70:]).shape == (20,)
+    np.savez(tmp_path / "own.npz", x_train=[row[:2] for row in x], y_train=y, x_test=["AC"] * 4, y_test=y[:4])
+    with pytest.raises(InputError, match="embed.kmer is 3, but the sequences have 2 bases"):
+        plan(RunConfig.model_validate(config))
+    with pytest.raises(InputError, match="embed.kmer reads words of DNA, but digits predicts a classes from a grid"):
+        plan(RunConfig.model_validate({**config, "task": "digits"}))

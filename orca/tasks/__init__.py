@@ -18,10 +18,14 @@ for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         TASKS.add(_spec)
 
 
-def resolve_task(task: str | OwnData) -> TaskSpec:
+def resolve_task(task: str | OwnData, *, online: bool = False) -> TaskSpec:
     """The task of that name, or the task that a description of your own data makes.
+
+    Args:
+        task: the name or the description.
+        online: whether the hub may be asked for your own data.
 
     Raises:
         InputError: there is no such task, or the file of your own data is not there or not usable.
     """
-    return TASKS.get(task) if isinstance(task, str) else own_task(task)
+    return TASKS.get(task) if isinstance(task, str) else own_task(task, online=online)

@@ -1,4 +1,4 @@
-"""Your own data: an ``.npz`` file without pickles or a table, and a few words on what is in it."""
+"""Your own data: arrays by name or a table, and a few words on what is in it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from orca.tasks.encodings import (
     TableEncoding,
     WaveformEncoding,
 )
-from orca.tasks.files import read_npz
 from orca.tasks.own_files import Columns, gather, named_files, plain_inputs
+from orca.tasks.readers.archives import archive_files, is_archive_folder, read_archive
+from orca.tasks.readers.hub import HUB, is_hub, locate_dataset
 from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix
 from orca.tasks.records import RecordEncoding, fit_records
 from orca.tasks.spec import Predictor, TaskSpec
@@ -36,16 +37,17 @@ TABLE_KEYS = ("targets", "inputs", "split", "test")  # settings that only a tabl
 
 
 class OwnData(BaseModel):
-    """Your own data as a task: an ``.npz`` file without pickles or a table, and what is in it."""
+    """Your own data as a task: arrays by name or a table, and what is in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Own Data")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the task in results.")
     data: str = Field(
         title="File",
-        description="Path of the `.npz`: x_train, y_train, x_test, y_test, optional x_val, y_val, x_shift_NAME, "
-        "y_shift_NAME, and length_train etc. for inputs of different lengths. Or of a table: `.csv`, `.tsv`, "
-        "`.parquet`, `.arff`, `.fasta`, or a folder of sounds or images by class.",
+        description="Path of arrays, `.npz`, `.h5`, `.mat` or a folder of `.npy`: x_train, y_train, x_test, y_test, "
+        "optional x_val, y_val, x_shift_NAME, y_shift_NAME, and length_train etc. for inputs of different lengths. Or "
+        "of a table: `.csv`, `.tsv`, `.parquet`, `.arff`, `.fasta`, a folder of sounds or images by class, or "
+        "`hf:OWNER/NAME` of the hub.",
     )
     input: Literal["sequence", "grid", "dna", "waveform", "table"] = Field(
         description="Form of the inputs: sequence (n, L) or (n, C, L); grid (n, H, W), (n, C, H, W) or (n, H, W, C); "
@@ -105,8 +107,12 @@ class OwnData(BaseModel):
         return self
 
 
-def own_task(own: OwnData) -> TaskSpec:
+def own_task(own: OwnData, *, online: bool = False) -> TaskSpec:
     """The task of your own data. Reads the inputs where their form must be known: channels, categories.
+
+    Args:
+        own: what is in the data.
+        online: whether the hub may be asked for it.
 
     Raises:
         InputError: the file or a key is missing, the channel axis cannot be told, or the metric is of another target.
@@ -115,14 +121,13 @@ def own_task(own: OwnData) -> TaskSpec:
     if metric.target != own.target:
         fitting = ", ".join(m.name for m in METRICS if m.target == own.target)
         raise InputError(f"metric {metric.name} is for target {metric.target}, not {own.target}; there are: {fitting}")
-    path = Path(own.data).expanduser()
-    files = [path, *([Path(own.test).expanduser()] if own.test else [])]
+    path, files = _places(own, online=online)
     if is_table(own.data):
         encoding, load, named = _from_table(own, path)
         files = [file for file in files if file.is_file()] + named
     else:
         looked_at = "x_" if own.input == "table" else "x_train"  # the least that tells the form
-        encoding = _encoding(own, read_npz(path, REQUIRED, prefix=looked_at))
+        encoding = _encoding(own, read_archive(path, REQUIRED, prefix=looked_at))
         load = partial(_from_archive, own, path, encoding)
     unnamed = () if is_table(own.data) else TABLE_KEYS  # so that keys of stored work on archives hold
     content = {"task": own.model_dump(exclude={"data", "test", *unnamed}), "version": 1, "encoding": encoding}
@@ -141,6 +146,15 @@ def own_task(own: OwnData) -> TaskSpec:
     )
 
 
+def _places(own: OwnData, *, online: bool) -> tuple[Path, list[Path]]:
+    """Where the data is, and the files that it is made of as far as they are known before it is read."""
+    if is_hub(own.data):
+        folder = locate_dataset(own.data, online=online)
+        return Path(f"{HUB}{folder}"), sorted(path for path in folder.rglob("*") if path.is_file())
+    path = Path(own.data).expanduser()
+    return path, [*archive_files(path), *([Path(own.test).expanduser()] if own.test else [])]
+
+
 def _digests(files: Sequence[Path]) -> dict[str, str]:
     """Those of the data file and, where there are any, of the other files together."""
     first, *others = [file_digest(file) for file in files]
@@ -156,7 +170,8 @@ def _predictors(target: TargetKind, encoding: Encoding) -> dict[str, Predictor]:
 
 def is_table(data: str) -> bool:
     """Whether a file of this name is read as a table of named columns."""
-    return table_suffix(Path(data)) in TABLES
+    path = Path(data)
+    return table_suffix(path) in TABLES and not is_archive_folder(path)
 
 
 def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits], list[Path]]:
@@ -183,7 +198,7 @@ def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits
 
 
 def _from_archive(own: OwnData, path: Path, encoding: Encoding) -> Splits:
-    return _load(read_npz(path, REQUIRED), own.target, encoding)
+    return _load(read_archive(path, REQUIRED), own.target, encoding)
 
 
 def _encoding(own: OwnData, arrays: dict[str, np.ndarray]) -> Encoding:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import recfunctions
 
 from orca.tasks.assemble import Raw, hold_out, same_rows
+from orca.tasks.readers.hub import is_hub
 from orca.tasks.readers.media import read_images, read_sounds
 from orca.tasks.readers.tables import as_text, read_table
 from orca.types import InputError, TargetKind
@@ -68,7 +69,7 @@ def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | Non
         raise InputError(f"a table has no {target} to predict; target must be classes, multilabel or scalar")
     tables = {"train": read_table(path)} | ({} if test is None else {"test": read_table(test)})
     names = tables["train"].dtype.names or ()
-    columns = _usual(columns, names)
+    columns = _usual(columns, names, path)
     inputs = _inputs(columns, names, path)
     for name, rows in tables.items():
         _checked(rows, (*inputs, *columns.targets), path if name == "train" else test)
@@ -82,8 +83,10 @@ def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | Non
     return Gathered(made, classes, (*notes, *told))
 
 
-def _usual(columns: Columns, names: Sequence[str]) -> Columns:
-    """Folders and FASTA files name their columns themselves; these are what they say unless told otherwise."""
+def _usual(columns: Columns, names: Sequence[str], path: Path) -> Columns:
+    """Folders, FASTA files and the hub name columns themselves; these are what they say unless told otherwise."""
+    if is_hub(path) and columns.split is None and "split" in names:
+        columns = replace(columns, split="split")
     held = next((name for name in ("file", "sequence") if name in names), None)
     if columns.targets or held is None or "label" not in names:
         return columns

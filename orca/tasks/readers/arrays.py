@@ -20,6 +20,19 @@ def read_npy(path: Path, axes: Sequence[int | str]) -> np.ndarray:
     Raises:
         InputError: it is not there, no npy file, damaged, holds pickled objects, or is not as expected.
     """
+    return numbers(load_npy(path), axes, str(path))
+
+
+def load_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """The array of a file.
+
+    Args:
+        path: the file.
+        mapped: whether it stays on disk until it is used.
+
+    Raises:
+        InputError: it is not there, no npy file, damaged, or holds pickled objects.
+    """
     if not path.is_file():
         raise InputError(f"there is no file {path}; expected an .npy file")
     try:
@@ -27,12 +40,11 @@ def read_npy(path: Path, axes: Sequence[int | str]) -> np.ndarray:
             version = np.lib.format.read_magic(stream)
             read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
             held = read(stream)[2]
-            stream.seek(0)
-            if held.hasobject:
-                raise InputError(
-                    f"{path} holds pickled objects, which may run code when opened and are refused; save plain numbers"
-                )
-            return numbers(np.load(stream, allow_pickle=False), axes, str(path))
+        if held.hasobject:
+            raise InputError(
+                f"{path} holds pickled objects, which may run code when opened and are refused; save plain numbers"
+            )
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, EOFError, SyntaxError, UnicodeDecodeError) as fault:
         raise _no_npy(path, fault) from fault
     except ValueError as fault:

@@ -60,9 +60,7 @@ def matlab_array(path: Path, key: str, axes: Sequence[int | str]) -> MatlabArray
     """
     import h5py
 
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; expected a MATLAB file")
-    if h5py.is_hdf5(path):
+    if path.is_file() and h5py.is_hdf5(path):
         with open_hdf5(path) as file:
             found = dataset(file, key, [str(axis) for axis in axes[::-1]])  # lengths are compared as MATLAB shows them
             shape = tuple(found.shape[::-1])
@@ -73,19 +71,40 @@ def matlab_array(path: Path, key: str, axes: Sequence[int | str]) -> MatlabArray
     return MatlabArray(path, key, shape, hdf5=False)
 
 
-def _shape_of_version_5(path: Path, key: str) -> tuple[int, ...]:
+def matlab_axes(path: Path) -> dict[str, int]:
+    """The variables of a file, and how many axes each has.
+
+    Raises:
+        InputError: there is no such file, it is none of MATLAB's or damaged.
+    """
+    import h5py
+
+    if not (path.is_file() and h5py.is_hdf5(path)):
+        return {name: len(shape) for name, (shape, _) in _version_5(path).items()}
+    with open_hdf5(path) as file:
+        return {name: getattr(file[name], "ndim", 0) for name in file if not name.startswith("#")}
+
+
+def _version_5(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and class of the variables of a file of version 5."""
     from scipy.io import whosmat
 
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; expected a MATLAB file")
     try:
-        variables = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}
+        return {name: (tuple(shape), kind) for name, shape, kind in whosmat(str(path))}
     except _damage() as fault:
         raise _damaged(path, fault) from fault
+
+
+def _shape_of_version_5(path: Path, key: str) -> tuple[int, ...]:
+    variables = _version_5(path)
     if key not in variables:
         raise InputError(f"{path} lacks {key}; it has {', '.join(variables) or 'nothing'}")
     shape, kind = variables[key]
     if kind not in NUMBERS:
         raise InputError(f"{key} in {path} is of MATLAB's class {kind}; expected an array of numbers")
-    return tuple(shape)
+    return shape
 
 
 def _check_shape(path: Path, key: str, shape: tuple[int, ...], axes: Sequence[int | str], note: str = "") -> None:

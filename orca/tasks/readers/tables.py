@@ -1,4 +1,4 @@
-"""Tables of named columns from CSV, Parquet, ARFF and FASTA files and folders, each as one structured array.
+"""Tables of named columns, each as one structured array: CSV, Parquet, ARFF, FASTA, folders, Hugging Face data sets.
 
 A column is float64 with NaN where a number is missing, or text, empty where it is missing.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from orca.tasks.readers.arff import read_arff
+from orca.tasks.readers.hub import HUB, is_hub, read_dataset
 from orca.tasks.readers.media import LISTS
 from orca.types import InputError
 
@@ -27,15 +28,15 @@ def read_table(path: Path) -> np.ndarray:
     """The rows of a table, (n,), a structured array with a field for each column.
 
     Args:
-        path: ``.csv``, ``.tsv`` (both may end in ``.gz``), ``.parquet``, ``.arff``, ``.fasta``, or a folder of sounds
-            or images by class.
+        path: ``.csv``, ``.tsv`` (both may end in ``.gz``), ``.parquet``, ``.arff``, ``.fasta``, a folder of sounds or
+            images by class, or ``hf:FOLDER``.
 
     Raises:
         InputError: the file is not there, broken, empty, of another kind, or holds columns that are neither numbers nor
             text; the message names the column.
     """
     suffix = table_suffix(path)
-    if not (path.is_file() if suffix else path.is_dir()):
+    if suffix != HUB and not (path.is_file() if suffix else path.is_dir()):
         raise InputError(f"there is no {'file' if suffix else 'folder'} {path}; expected a table: {TABLE_NAMES}")
     columns = TABLES[suffix](path)
     if not columns or not len(next(iter(columns.values()))):
@@ -44,7 +45,9 @@ def read_table(path: Path) -> np.ndarray:
 
 
 def table_suffix(path: Path) -> str:
-    """The ending that says which table a file is, such as ``.csv`` of ``a.csv.gz``; empty for a folder."""
+    """What says which table it is: an ending, ``.csv`` of ``a.csv.gz``, or ``hf:``; nothing of a folder."""
+    if is_hub(path):
+        return HUB
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return suffixes[-1] if suffixes and not path.is_dir() else ""
 
@@ -183,6 +186,6 @@ def as_text(value: Any, where: str, row: int) -> str:
 
 TABLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     ".csv": _separated(","), ".tsv": _separated("\t"), ".parquet": _parquet, ".arff": _arff,
-    **LISTS,
+    **LISTS, HUB: read_dataset,
 }  # fmt: skip
-TABLE_NAMES = ", ".join(suffix or "a folder" for suffix in TABLES)
+TABLE_NAMES = ", ".join({"": "a folder", HUB: "hf:NAME"}.get(suffix, suffix) for suffix in TABLES)
