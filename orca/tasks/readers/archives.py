@@ -20,8 +20,8 @@ def read_archive(path: Path, required: Sequence[str], *, prefix: str = "") -> di
 
     Args:
         path: ``.npz``; ``.h5`` or ``.hdf5`` with datasets at its root; ``.mat`` of version 5 or 7.3, of which columns
-            of labels become (n,); a folder with ``NAME.npy``, which stay on disk until they are used; or an ``.npy`` that holds
-            the one array that is required.
+            of labels become (n,); a folder with ``NAME.npy``, which stay on disk until they are used; or an ``.npy``
+            that holds the one array that is required.
         required: names that must be there.
         prefix: only arrays whose name starts so are read.
 
