@@ -8,7 +8,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from unittest import mock
 
+import pytest
 from hypothesis import settings
 
 SCRATCH = tempfile.mkdtemp(prefix="orca-tests-")
@@ -31,8 +34,18 @@ os.environ.update(
     DO_NOT_TRACK="1",
     HF_HUB_OFFLINE="1",
     MPLBACKEND="Agg",
+    # The models are tiny and tests run beside one another, so more threads would wait for each other. The last bits of
+    # sums depend on their number, too: children have it from here.
+    OMP_NUM_THREADS="1",
 )
 
 # The same examples each time, and no time limit for one: shared machines stall.
 settings.register_profile("orca", deadline=None, derandomize=True, database=None)
 settings.load_profile("orca")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def environment() -> Iterator[None]:
+    """What commands that run in this process set, other files' tests do not see."""
+    with mock.patch.dict(os.environ):
+        yield

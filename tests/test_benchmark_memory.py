@@ -29,6 +29,14 @@ def test_it_trains_in_a_process_of_its_own_and_tells_the_peak(
     arguments = ["--samples", "20", "--steps", "1", "--folder", str(tmp_path / "made"), "--chunked"]
     assert memory.main(arguments) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["imports_peak"] <= told["load_peak"] <= told["peak"] < memory.LIMIT
-    assert told["samples"] == 20
+    assert 1e8 < told["imports_peak"] <= told["load_peak"] <= told["peak"] < memory.LIMIT  # bytes: torch alone has more
+    assert (told["samples"], told["steps"]) == (20, 1)
     assert not (tmp_path / "made").exists()
+
+
+def test_it_fails_where_the_peak_is_too_high(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "LIMIT", 1e6)
+    assert memory.main(["--samples", "20", "--steps", "1", "--folder", str(tmp_path / "made")]) == 1
+    assert json.loads(capsys.readouterr().out)["peak"] > 1e6

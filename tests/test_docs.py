@@ -20,13 +20,13 @@ from orca.sweeps.grid import check_grid
 from orca.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 INNER = {
     name: [*getattr(command, "commands", {"": command}).values()] for name, command in COMMANDS.items()
 }  # of groups
 SETTING = r"(?:`|-s )((?:embed|align|finetune|source)\.\w+)(?:(?:=|: )([\w.-]+))?"
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -99,8 +99,7 @@ def test_python_code_compiles_and_uses_public_names(page: Path) -> None:
 
 
 def test_all_tasks_and_methods_are_described_and_all_configurations_are_of_tasks() -> None:
-    pages = [ROOT / "docs/tasks.md", *(ROOT / "docs/tasks").glob("*.md")]
-    described = "".join(page.read_text() for page in pages)
+    described = "".join(page.read_text() for page in PAGES if page.is_relative_to(ROOT / "docs"))
     assert [name for name in TASKS.names() if f"| `{name}` |" not in described] == []
     assert [task.name for task in TASKS if task.provenance.licence.split(" (")[0] not in described] == []
     method = (ROOT / "docs" / "method.md").read_text()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -196,8 +195,7 @@ def start(config: dict[str, Any], store: Path, *stop: Any) -> subprocess.Popen[s
     """A run in a process of its own, which waits to be killed behind the stage and epoch ``stop``."""
     command = [sys.executable, "-c", CHILD, json.dumps(config), str(store), json.dumps(stop)]
     root = str(Path(__file__).resolve().parents[1])
-    threads = str(torch.get_num_threads())  # as here: the order of sums, and so the last bits, depend on them
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": threads}
+    environment = {**os.environ, "PYTHONPATH": root}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 

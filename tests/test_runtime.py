@@ -276,8 +276,8 @@ def test_a_turn_is_for_the_gpu_and_not_for_its_number(monkeypatch: pytest.Monkey
     shown = ["GPU-a"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=shown[0]))
-    with runtime.device_turn(torch.device("cuda", 0)):
-        shown[0] = "GPU-b"  # as in a process that is shown this one alone
+    for shown[0] in ("GPU-a", "GPU-b"):  # the second as in a process that is shown this one alone
         with runtime.device_turn(torch.device("cuda", 0)):
-            locks = {lock.name for lock in (runtime.user_cache() / "turns").glob("*GPU-?.lock")}
+            pass
+    locks = {lock.name for lock in (runtime.user_cache() / "turns").glob("*GPU-?.lock")}
     assert {name[-10:] for name in locks} == {"GPU-a.lock", "GPU-b.lock"}

@@ -67,7 +67,7 @@ class Build:
 def start_builder(root: Path, *, stderr: Path) -> subprocess.Popen[str]:
     root.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", BUILDER, str(root), json.dumps(DOCUMENT)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with stderr.open("w") as told:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True, env=environment)
 
