@@ -48,6 +48,19 @@ def test_sounds_in_folders_by_class_load(tmp_path: Path) -> None:
     assert task.fingerprint() != before
 
 
+def test_another_label_of_a_file_is_another_fingerprint(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for i in range(8):
+            save_image(tmp_path / "folder" / part / ("a" if i < 4 else "b") / f"{i}.png")
+    task = resolve_task(own(tmp_path / "folder", input="grid"))
+    before = task.fingerprint()
+    (tmp_path / "folder/train/a/3.png").rename(tmp_path / "folder/train/b/3.png")  # the order of the files stays
+    assert resolve_task(own(tmp_path / "folder", input="grid")).fingerprint() != before
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    (tmp_path / "moved/train/b/3.png").rename(tmp_path / "moved/train/a/3.png")
+    assert resolve_task(own(tmp_path / "moved", input="grid")).fingerprint() == before
+
+
 def test_images_of_train_and_test_folders_load(tmp_path: Path) -> None:
     for part, count in (("train", 20), ("test", 4)):
         for i in range(count):
