@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -231,3 +233,12 @@ def test_hold_out_never_takes_the_only_group_of_a_class():
 
 def test_equal_rows_share_a_group():
     assert same_rows(np.array(["AC", "GT", "AC"])).tolist() == [0, 1, 0]
+
+
+def test_a_list_of_tasks_needs_no_scipy() -> None:
+    """They are slow to import, and every command imports the tasks."""
+    code = (
+        "import sys, orca.tasks; print([m for m in sys.modules if m.split('.')[0] in ('scipy', 'sklearn', 'pandas')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

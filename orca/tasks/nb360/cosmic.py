@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -125,6 +124,8 @@ def brightness(x: np.ndarray) -> np.ndarray:
 
 def excess(x: np.ndarray) -> np.ndarray:
     """What a pixel has above the median of the 5 x 5 around it, in units of the noise that this median has."""
+    from scipy.ndimage import median_filter
+
     electrons = STRETCH * np.sinh(x)
     around = median_filter(electrons, (1, 1, 5, 5))
     return (electrons - around) / np.sqrt(np.clip(around, 0, None) + READ_NOISE**2)

@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
 
 from orca.tasks.assemble import Raw, hold_out
 from orca.tasks.benchmark import Frame, published_task
@@ -39,6 +36,8 @@ def draw(points: int, count: int, generator: np.random.Generator, part: str) -> 
 
 def record_split(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the records of train and of test, as the reference draws them."""
+    from sklearn.model_selection import train_test_split
+
     train, test = train_test_split(np.arange(count), test_size=TEST, random_state=0)
     return np.asarray(train), np.asarray(test)
 
@@ -124,6 +123,8 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 
     Of a set without records of N or A, or with records shorter than a window, a check is NaN, which does not pass.
     """
+    from sklearn.metrics import roc_auc_score
+
     arrays = parts["train"]
     which = np.array([LETTERS.index(one) for one in arrays["label"]])
     rows = split_up(arrays["data"], arrays["length"])
@@ -144,6 +145,8 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 
 def beat_features(train: Examples) -> Callable[[Examples], np.ndarray]:
     """Logistic regression, classes balanced, on features of the beats that are found in a window."""
+    from sklearn.linear_model import LogisticRegression
+
     x = rhythm(train.x[:, 0], RATE)
     mean, std = x.mean(0), np.maximum(x.std(0), 1e-9)
     model = LogisticRegression(max_iter=1000, class_weight="balanced").fit((x - mean) / std, train.y)

@@ -11,7 +11,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-from scipy.io import wavfile
 
 from orca.runtime import digest, rng, user_cache, write_json
 from orca.tasks.assemble import Raw
@@ -56,6 +55,8 @@ def draw(points: int, count: int, generator: np.random.Generator, part: str) -> 
 
 def write(folder: Path, parts: Mapping[str, Arrays], points: int) -> None:
     """Writes lists, chunks of a second in steps of half a second, and two recordings of noise."""
+    from scipy.io import wavfile
+
     names = label_names(points)
     (folder / "chunks").mkdir(exist_ok=True)
     write_json(folder / MAP, {name: k for k, name in enumerate(names)})

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
-from sklearn.neighbors import KNeighborsClassifier
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -57,6 +55,9 @@ def _read(path: Path) -> Raw:
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """One nearest neighbour does well but not too well, and confuses covers of one group."""
+    from sklearn.metrics import confusion_matrix
+    from sklearn.neighbors import KNeighborsClassifier
+
     train, test = parts["train"], parts["test"]
     answers = KNeighborsClassifier(1).fit(train["data"], train["label"]).predict(test["data"])
     found = confusion_matrix(test["label"], answers, labels=np.arange(1, len(COVERS) + 1))

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy.special import erf
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -43,6 +42,8 @@ def threshold() -> float:
     The published generator takes the mean over a batch; its limit for large ones makes the samples independent. Over
     the square and all centres, a bell has the mean g(w)^2, g = sqrt(pi w) erf(1 / sqrt(w)) - w (1 - exp(-1 / w)).
     """
+    from scipy.special import erf
+
     width = WIDEST * (np.arange(4096) + 0.5) / 4096
     g = np.sqrt(np.pi * width) * erf(1 / np.sqrt(width)) - width * (1 - np.exp(-1 / width))
     return float(BLOBS * (g**2).mean())

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy.integrate import odeint
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -40,6 +39,8 @@ def solve(first: float, points: int, times: np.ndarray, *, exponent: float = EXP
     cell beyond: u = 1 on the left, and on the right u = -D u_x (what flows out is what is there) with the difference of
     the last two cells.
     """
+    from scipy.integrate import odeint
+
     width = 1 / points
     padded = np.ones(points + 2)
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.fft import dctn, idctn
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -70,6 +69,8 @@ def radial_gains(train: Examples) -> Callable[[Examples], np.ndarray]:
     For C channels in and D out each gain is a matrix (C, D), fitted by least squares to the coefficients of the cosine
     transform (DCT-II, no flux) whose wave number rounds to that radius.
     """
+    from scipy.fft import idctn
+
     points = np.arange(train.x.shape[-1])
     radius = np.rint(np.hypot(points[:, None], points)).astype(int)  # (N, N)
     x, y = _modes(train.x), _modes(train.y)
@@ -83,6 +84,8 @@ def radial_gains(train: Examples) -> Callable[[Examples], np.ndarray]:
 
 
 def _modes(x: np.ndarray) -> np.ndarray:
+    from scipy.fft import dctn
+
     return np.asarray(dctn(x.astype(np.float64), axes=(-2, -1), norm="ortho"))
 
 
