@@ -144,13 +144,13 @@ SPECS = (
     published_task(
         COSMIC,
         Frame(
-            "grid", "mask", "mask_auroc", ENCODING,
+            "grid", "mask", "mask_balanced_error", ENCODING,
             predictors={"threshold": _calibrated(brightness), "median": _calibrated(excess)},
             notes=(
                 "the middle half of each frame, as in ORCA; electrons as asinh(e / 50), which ORCA does not do",
                 "no background is added, neither to train nor to test; the reference adds U(-0.9, 3) of the sky level "
                 "at each access, to test too",
-                "published scores named 1 - AUROC are mask_balanced_error, and some are mask_fnr in percent; here "
+                "published scores named 1 - AUROC are mask_balanced_error, and some are mask_fnr in percent; "
                 "mask_auroc is the area under the curve of all pixels that count",
             ),
         ),
