@@ -20,7 +20,7 @@ from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
 from orca.tasks.spec import Predictor, TaskSpec
-from orca.types import InputError, InputKind, Provenance, Splits, TargetKind
+from orca.types import InputKind, Provenance, Splits, TargetKind
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +102,8 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             "files",
         )
     return assemble(
-        parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes, missing=frame.gaps,
-        background=None if background is None else background.x,
+        parts, encoding=frame.encoding, target=frame.target, classes=published.names(folder) or frame.classes,
+        notes=notes, missing=frame.gaps, background=None if background is None else background.x,
     )  # fmt: skip
 
 
@@ -116,11 +116,7 @@ def data_folder(published: Published) -> Path:
     folder = published.found()
     if folder is None:
         return _generated(published)
-    if lacking := published.lacking(folder):
-        raise InputError(
-            f"{folder} lacks {', '.join(lacking)}; put the published files there, or generate some elsewhere with "
-            f"`orca data make {published.name} DIR`"
-        )
+    published.require(folder)
     return folder
 
 

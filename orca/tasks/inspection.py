@@ -108,8 +108,7 @@ def _side(folder: Path) -> tuple[bool, list[Finding]]:
 
 def _read(task: TaskSpec, folder: Path) -> tuple[dict[str, Raw], list[Finding]]:
     if task.published is not None:
-        if lacking := task.published.lacking(folder):
-            raise InputError(f"{folder} lacks {', '.join(lacking)}")
+        task.published.require(folder)
         parts = dict(task.published.read(folder))
         parts.pop("background", None)  # noise to mix in: inputs without targets
         return parts, []

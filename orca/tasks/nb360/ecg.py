@@ -11,12 +11,14 @@ import numpy as np
 
 from orca.tasks.assemble import Raw, hold_out
 from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.beats import FEATURES, beats_of, rhythm
 from orca.tasks.nb360.rhythms import LETTERS, RATE, durations, letters, records
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import numbers
+from orca.tasks.readers.pickles import read_pickle
 from orca.types import Examples, InputError, Provenance
 
 FILE = "challenge2017.npz"
@@ -82,6 +84,19 @@ def read_records(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
         at = int(np.searchsorted(np.cumsum(length), finite.argmin(), side="right"))
         raise InputError(f"data in {path} has NaN or infinite samples, first in record {at}; drop it or mend it")
     return split_up(data, length.astype(np.int64)), np.array([LETTERS.index(one) for one in label])
+
+
+def safe_arrays(path: Path) -> Arrays:
+    """Of the pickle: records end to end (float32), the length of each, and its rhythm as text."""
+    found = as_dict(read_pickle(path), path, ("data", "label"))
+    rows = [as_numbers(row, f"data[{i}]", path, ("T",)).astype(np.float32) for i, row in enumerate(found["data"])]
+    label = np.array([str(letter) for letter in found["label"]])
+    same_length(path, data=len(rows), label=len(label))
+    if not rows:
+        raise InputError(f"{path} has no records")
+    if other := sorted(set(label.tolist()) - set(LETTERS)):
+        raise InputError(f"label in {path} has {other[0]!r}; expected {', '.join(LETTERS)}")
+    return {"data": np.concatenate(rows), "length": np.array([len(row) for row in rows]), "label": label}
 
 
 def standardised(record: np.ndarray) -> np.ndarray:
@@ -176,6 +191,7 @@ ECG = Published(
         version=1, small=Size(270, 0, 30, 30 * RATE), published=Size(7675, 0, 853, 61 * RATE), draw=draw, write=write,
         accept=accept, block=100,
     ),
+    conversion=Conversion("the PhysioNet challenge of 2017", ("challenge2017.pkl",), safe_arrays),
 )  # fmt: skip
 SOURCE = Provenance(
     "https://physionet.org/content/challenge-2017/1.0.0/",
