@@ -15,7 +15,7 @@ from orca.runtime import TEMP_SUFFIX
 from orca.tasks.readers.arrays import numbers
 from orca.types import InputError
 
-Arrays = dict[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 Told = Callable[[int, int], None]  # files done, files in all
 
 

@@ -12,12 +12,11 @@ import numpy as np
 
 from orca.runtime import digest, file_digest
 from orca.tasks.assemble import Raw
-from orca.tasks.converting import Conversion
+from orca.tasks.converting import Arrays, Conversion
 from orca.tasks.files import VARIABLE
 from orca.types import InputError
 
 SIDE = "orca.json"  # beside generated files: how they were made
-Arrays = Mapping[str, np.ndarray]
 Draw = Callable[[int, int, np.random.Generator, str], dict[str, np.ndarray]]
 
 

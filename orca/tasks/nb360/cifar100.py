@@ -80,8 +80,8 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """Neighbours in pixels know more than chance and less than a network should."""
     (x, y), (x_test, y_test) = ((parts[part]["x"], parts[part]["y"]) for part in PARTS)
     some, rows = (
-        x_test[:NEIGHBOURS].reshape(-1, x[0].size).astype(np.floatSIDE),
-        x.reshape(len(x), -1).astype(np.floatSIDE),
+        x_test[:NEIGHBOURS].reshape(-1, x[0].size).astype(np.float32),
+        x.reshape(len(x), -1).astype(np.float32),
     )
     distance = (rows**2).sum(1) - 2 * some @ rows.T  # up to a constant for each row
     right = y[distance.argmin(1)] == y_test[: len(some)]
