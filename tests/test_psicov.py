@@ -162,6 +162,14 @@ def test_each_way_to_break_the_files_has_its_message(changes: dict[str, np.ndarr
         psicov.read(by_hand(tmp_path, **changes))
 
 
+def test_a_list_may_have_more_columns_and_must_be_text(tmp_path: Path) -> None:
+    folder = by_hand(tmp_path, deepcov="1abc 30 0.5\n")
+    assert len(psicov.read(folder)["train"].x) == 1
+    (folder / "deepcov.lst").write_bytes(b"\xff\xfe1abc")
+    with pytest.raises(InputError, match="deepcov.lst is no text in UTF-8"):
+        psicov.read(folder)
+
+
 def test_a_list_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     (by_hand(tmp_path) / "psicov.lst").unlink()
     with pytest.raises(InputError, match="lacks psicov.lst; expected the names of proteins, one a line"):

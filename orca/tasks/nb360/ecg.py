@@ -105,24 +105,35 @@ def standardised(record: np.ndarray) -> np.ndarray:
     return ((record - record.mean()) / (record.std() or 1.0)).astype(np.float32)
 
 
-def windows(rows: Sequence[np.ndarray], which: np.ndarray, strides: Sequence[int] = (WINDOW,) * 4) -> Raw:
-    """Whole windows (n, WINDOW) of standardised records, by the stride of each record's class.
+def apart(samples: int, which: int) -> range:
+    """Windows that do not overlap."""
+    return range(0, samples - WINDOW + 1, WINDOW)
+
+
+def as_reference(samples: int, which: int) -> range:
+    """The windows of NAS-Bench-360, which leaves out the one that would end with the record."""
+    return range(0, samples - WINDOW, STRIDES[which])
+
+
+def windows(rows: Sequence[np.ndarray], which: np.ndarray, starts: Callable[[int, int], range] = apart) -> Raw:
+    """Whole windows (n, WINDOW) of standardised records.
 
     Args:
         rows: the records.
         which: their classes, (records,).
-        strides: samples from one window to the next, for each class.
+        starts: samples of a record and its class -> where its windows begin.
     """
+    at = [starts(len(row), int(k)) for row, k in zip(rows, which, strict=True)]
     cut = [
-        np.lib.stride_tricks.sliding_window_view(standardised(row), WINDOW)[:: strides[k]]
-        for row, k in zip(rows, which, strict=True)
-        if len(row) >= WINDOW
+        np.lib.stride_tricks.sliding_window_view(standardised(row), WINDOW)[found]
+        for row, found in zip(rows, at, strict=True)
+        if len(found)
     ]
-    counts = [max(0, (len(row) - WINDOW) // strides[k] + 1) for row, k in zip(rows, which, strict=True)]
-    return Raw(np.concatenate(cut) if cut else np.zeros((0, WINDOW), np.float32), np.repeat(which, counts))
+    x = np.concatenate(cut) if cut else np.zeros((0, WINDOW), np.float32)
+    return Raw(x, np.repeat(which, [len(found) for found in at]))
 
 
-def read(folder: Path, *, strides: Sequence[int] = (WINDOW,) * 4) -> dict[str, Raw]:
+def read(folder: Path, *, starts: Callable[[int, int], range] = apart) -> dict[str, Raw]:
     """Windows of train, validation and test; all windows of a record are in one of them."""
     rows, which = read_records(folder / FILE)
     if len(rows) < 10:
@@ -130,7 +141,7 @@ def read(folder: Path, *, strides: Sequence[int] = (WINDOW,) * 4) -> dict[str, R
     train, test = record_split(len(rows))
     held = hold_out(which[train], groups=np.arange(len(train)))
     parts = {"train": train[~held], "val": train[held], "test": test}
-    return {name: windows([rows[i] for i in part], which[part], strides) for name, part in parts.items()}
+    return {name: windows([rows[i] for i in part], which[part], starts) for name, part in parts.items()}
 
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
@@ -146,7 +157,7 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     told = np.flatnonzero(which < 2)
     both = len(np.unique(which[told])) == 2
     found = np.concatenate([rhythm(rows[i][None], RATE) for i in told]) if both else np.zeros((0, len(FEATURES)))
-    normal = windows([row for row, k in zip(rows, which, strict=True) if k == 0], np.zeros((which == 0).sum(), int))
+    normal = windows([row for row, k in zip(rows, which, strict=True) if k == 0], which[which == 0])
     beats = [len(peaks) for peaks in beats_of(normal.x, RATE)] if len(normal.x) else []
     usual = float(np.mean([2 <= count <= 6 for count in beats])) if beats else np.nan
 
@@ -204,13 +215,11 @@ FRAME = Frame(
 )  # fmt: skip
 SPECS = (
     published_task(ECG, FRAME, title="rhythm of 3.3 s of a single-lead ECG, other records in test", provenance=SOURCE),
-    replace(
-        published_task(
-            replace(ECG, read=partial(read, strides=STRIDES)),
-            replace(FRAME, notes=NOTES + SAME, version=101),  # other splits of the same files
-            title="rhythm of 3.3 s of a single-lead ECG, windows as in NAS-Bench-360",
-            provenance=SOURCE,
-        ),
+    published_task(
+        replace(ECG, read=partial(read, starts=as_reference)),
+        replace(FRAME, notes=NOTES + SAME),
         name="ecg-nb360",
+        title="rhythm of 3.3 s of a single-lead ECG, windows as in NAS-Bench-360",
+        provenance=SOURCE,
     ),
 )

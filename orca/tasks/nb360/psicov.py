@@ -76,7 +76,11 @@ def _listed(folder: Path, name: str, files: Mapping[str, Path]) -> dict[str, Pro
     paths = sorted(folder.rglob(name))
     if not paths:
         raise InputError(f"{folder} lacks {name}; expected the names of proteins, one a line")
-    names = [line.strip() for line in paths[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = paths[0].read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as fault:
+        raise InputError(f"{paths[0]} is no text in UTF-8 ({fault}); expected the names of proteins") from fault
+    names = [line.split()[0] for line in lines if line.strip()]  # lengths may stand beside them
     if not names:
         raise InputError(f"{paths[0]} names no protein; expected one a line")
     for protein in names:

@@ -119,16 +119,14 @@ SPECS = (
         title="FitzHugh-Nagumo in 2-D, v at t = 5 from u at t = 0 (PDEBench, as ORCA poses it)",
         provenance=_PROVENANCE,
     ),
-    replace(
-        published_task(
-            replace(NOISE, read=read_full),
-            Frame(
-                "grid", "field", "nrmse", GridEncoding(channels="first"), predictors={_GAIN: radial_gains},
-                notes=("u and v at t = 5 from u and v at t = 0; nRMSE is the mean over both",),
-            ),
-            title="FitzHugh-Nagumo in 2-D, u and v at t = 5 from u and v at t = 0 (PDEBench)",
-            provenance=_PROVENANCE,
+    published_task(
+        replace(NOISE, read=read_full),
+        Frame(
+            "grid", "field", "nrmse", GridEncoding(channels="first"), predictors={_GAIN: radial_gains},
+            notes=("u and v at t = 5 from u and v at t = 0; nRMSE is the mean over both",),
         ),
         name="reacdiff2d-full",
+        title="FitzHugh-Nagumo in 2-D, u and v at t = 5 from u and v at t = 0 (PDEBench)",
+        provenance=_PROVENANCE,
     ),
 )  # fmt: skip
