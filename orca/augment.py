@@ -146,12 +146,13 @@ def background(noise: np.ndarray) -> Transform:
 
 
 def _background(data: Splits) -> Transform:
-    if data.background is None:
+    noise = None if data.background is None else data.background()
+    if noise is None or not len(noise):
         raise InputError(
             "finetune.augment: background mixes recordings of noise into the inputs, and the task's data has none; put "
             "some where its page says, or leave background out"
         )
-    return background(data.background)
+    return background(noise)
 
 
 def reverse_complement(x: Tensor, length: Tensor | None) -> Tensor:

@@ -109,9 +109,9 @@ def _side(folder: Path) -> tuple[bool, list[Finding]]:
 def _read(task: TaskSpec, folder: Path) -> tuple[dict[str, Raw], list[Finding]]:
     if task.published is not None:
         task.published.require(folder)
-        parts = dict(task.published.read(folder))
-        parts.pop("background", None)  # noise to mix in: inputs without targets
-        return parts, []
+        if task.published.background is not None:
+            task.published.background(folder)
+        return dict(task.published.read(folder)), []
     assert task.archive is not None
     return _archive(read_npz(folder / f"{task.archive.name}.npz", task.archive.keys))
 

@@ -94,11 +94,11 @@ class Published:
     Attributes:
         name: of the task, and of its folder in ``ORCA_DATA``.
         files: names, or patterns, of what must be there.
-        read: the folder's raw splits: ``train``, ``test``, where published ``val``, and ``shift_NAME``; and the inputs
-            of ``background`` where there are some to mix in. Raises InputError that names the file, the key, what was
-            expected and what came.
+        read: the folder's raw splits: ``train``, ``test``, where published ``val``, and ``shift_NAME``. Raises
+            InputError that names the file, the key, what was expected and what came.
         maker: writes the same files.
         conversion: how these files are made of pickles, where it is pickles that were published.
+        background: the folder's inputs that training may mix in; read where an augmentation asks for them.
         names: the folder's names of classes, where the files tell them; empty where they do not.
     """
 
@@ -107,6 +107,7 @@ class Published:
     read: Callable[[Path], Mapping[str, Raw]]
     maker: Maker
     conversion: Conversion | None = None
+    background: Callable[[Path], np.ndarray] | None = None
     names: Callable[[Path], tuple[str, ...]] = lambda folder: ()
 
     def require(self, folder: Path) -> None:
