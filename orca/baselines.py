@@ -86,7 +86,8 @@ def fit_baselines(
     fit = _Fit(scale(raw), np.asarray(train.y[rows]), chosen, layout, metric)
     scorers = {name: scorer for make in (_constant, _linear, _nearest) for name, scorer in make(fit).items()}
     sets = {"test": splits.test, **splits.shift}
-    own = {name: predictor(train) for name, predictor in (predictors or {}).items()}
+    few = train if len(rows) == len(train) or not predictors else train.subset(rows)
+    own = {name: predictor(few) for name, predictor in (predictors or {}).items()}
     out: dict[str, dict[str, float]] = {name: {} for name in (*scorers, *own)}
     for name, examples in sets.items():
         if examples.y.shape[1:] != train.y.shape[1:]:

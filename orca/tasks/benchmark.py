@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 
 from orca.runtime import digest, read_json, user_cache
-from orca.tasks.assemble import assemble, hold_out, same_rows
+from orca.tasks.assemble import assemble, with_validation
 from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
@@ -84,15 +83,11 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
     """
     folder = folder or data_folder(published)
     parts = dict(published.read(folder))
-    background = parts.pop("background", None)
+    background = None if published.background is None else partial(published.background, folder)
     notes = [*frame.notes]
     if "val" not in parts:
-        train = parts["train"]
-        balanced = frame.target == "classes"
-        groups = same_rows(train.x) if train.group is None else train.group
-        val = hold_out(train.y if balanced else np.zeros(len(train.y), int), groups=groups)
-        parts |= {"train": train.subset(~val), "val": train.subset(val)}
-        notes.append("validation: a fixed random 12 % of train" + (", of each class" if balanced else ""))
+        parts, note = with_validation(parts, frame.target)
+        notes.append(note)
     if (folder / SIDE).is_file():
         facts = read_json(folder / SIDE)
         counts = ", ".join(f"{name} {count}" for name, count in facts["parameters"].items())
@@ -103,7 +98,7 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
         )
     return assemble(
         parts, encoding=frame.encoding, target=frame.target, classes=published.names(folder) or frame.classes,
-        notes=notes, missing=frame.gaps, background=None if background is None else background.x,
+        notes=notes, missing=frame.gaps, background=background,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.registry import Choices
 from orca.runtime import digest, file_digest
-from orca.tasks.assemble import SHIFT, Raw, as_targets, assemble, hold_out, same_rows
+from orca.tasks.assemble import SHIFT, Raw, assemble, with_validation
 from orca.tasks.checks import check_lengths, report
 from orca.tasks.encodings import (
     DnaEncoding,
@@ -260,25 +260,8 @@ def _load(arrays: dict[str, np.ndarray], target: TargetKind, encoding: Encoding)
     report([f"{sides[name]} is missing, its other half is there" for name in names if sides[name] not in arrays])
     parts = {name: Raw(arrays[f"x_{name}"], arrays[f"y_{name}"], arrays.get(f"length_{name}")) for name in names}
     check_lengths({name: (part.x, part.y) for name, part in parts.items()})
-    note = "validation: as given"
-    if "val" not in parts:
-        parts, note = _with_validation(parts, target)
+    parts, note = with_validation(parts, target)
     used = {f"{array}_{name}" for name in names for array in ("x", "y", "length")}
     unused = sorted(set(arrays) - used)
     notes = [note, *([f"arrays of the file that are not used: {', '.join(unused)}"] if unused else [])]
     return assemble(parts, encoding=encoding, target=target, notes=notes)
-
-
-def _with_validation(parts: dict[str, Raw], target: TargetKind) -> tuple[dict[str, Raw], str]:
-    """Takes validation from train; where labels are no integers yet, without balancing: the checks report them."""
-    train = parts["train"]
-    labels = as_targets(train.y, target)
-    whole = target == "classes" and labels.ndim == 1 and labels.dtype.kind == "i"
-    labels = labels if whole else np.zeros(len(train.y), int)
-    val = hold_out(labels, groups=same_rows(train.x))
-    if not val.any():
-        raise InputError(
-            f"x_train has {len(train.x)} rows, too few different ones to take validation from; give x_val and y_val"
-        )
-    note = "validation: a fixed random 12 % of train" + (", of each class" if whole else "") + "; equal inputs together"
-    return {**parts, "train": train.subset(~val), "val": train.subset(val)}, note

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
+from orca.tasks.assemble import Raw, row_digest
 from orca.tasks.checks import Finding
 
 BLOCK = 2**26  # bytes looked at at once
@@ -71,5 +70,5 @@ def _keys(raw: Raw, common: np.dtype | None) -> list[bytes]:
         values = block.astype(common) + 0 if common is not None else block  # + 0: -0.0 is 0.0
         for row, value in enumerate(values):
             valid = value if raw.length is None else value[..., : int(raw.length[start + row])]
-            found.append(hashlib.blake2b(valid.tobytes(), digest_size=16).digest())
+            found.append(row_digest(valid))
     return found
