@@ -38,6 +38,7 @@ class Frame:
         notes: what a reader of the numbers must know.
         version: raised when the same files give other splits.
         gaps: whether NaN in a field is a cell that does not count.
+        repeats: whether the published splits share samples, as the notes then say.
     """
 
     input: InputKind
@@ -49,6 +50,7 @@ class Frame:
     notes: tuple[str, ...] = field(default=())
     version: int = 1
     gaps: bool = False
+    repeats: bool = False
 
 
 def published_task(
@@ -72,6 +74,7 @@ def published_task(
         published=published,
         classes=frame.classes,
         gaps=frame.gaps,
+        repeats=frame.repeats,
     )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 def separation(train: Examples) -> Callable[[Examples], np.ndarray]:
     """The mean distance of pairs so far apart along the chain."""
     profile = _profile(train.y)
-    return lambda data: np.broadcast_to(profile[_apart(data.y)], data.y.shape)
+    return lambda data: np.broadcast_to(profile[_apart(data.x)], (len(data.x), 1, *data.x.shape[2:]))
 
 
 def pairwise(train: Examples) -> Callable[[Examples], np.ndarray]:

@@ -116,7 +116,7 @@ def at_rest(train: Examples) -> Callable[[Examples], np.ndarray]:
         energy = (pressure / (GAMMA - 1) + density * (across**2 + along**2) / 2).mean((1, 2))
         rest = (GAMMA - 1) * (energy - mass * (drift[0] ** 2 + drift[1] ** 2) / 2)
         uniform = np.stack([mass, rest, *drift], axis=1)[:, :, None, None]
-        return np.broadcast_to(uniform, data.y.shape).astype(np.float32)
+        return np.broadcast_to(uniform, data.x.shape).astype(np.float32)
 
     return answer
 

@@ -97,9 +97,10 @@ SPECS = (
     published_task(
         DARCY,
         Frame(
-            "grid", "field", "nrmse", GridEncoding(channels="none"),
+            "grid", "field", "nrmse", GridEncoding(channels="none"), repeats=True,
             predictors={"homogeneous medium": homogeneous(lru_cache(maxsize=4)(_unit))},
-            notes=("as in ORCA every second cell along each axis; PDEBench's own rows in its paper use all",),
+            notes=("as in ORCA every second cell along each axis; PDEBench's own rows in its paper use all",
+                   "some media have the low permeability everywhere, so that a few samples are in train and test"),
         ),
         title="Darcy flow, permeability to pressure, source 0.1 (PDEBench)",
         provenance=Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION),
