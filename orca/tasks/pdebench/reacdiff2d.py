@@ -16,9 +16,9 @@ from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.fields import CELLS, KEY, frame_times
-from orca.tasks.pdebench.files import CITATION
 from orca.tasks.pdebench.fitzhugh_nagumo import SIDE, evolve
 from orca.tasks.pdebench.groups import read_groups, write_groups
+from orca.tasks.pdebench.merged import CITATION, LOOKED_AT
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
@@ -53,7 +53,7 @@ def read_full(folder: Path) -> dict[str, Raw]:
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """Standard normal at the beginning; at the end the root mean square of the equations."""
-    data = parts["train"][KEY].astype(np.float64)
+    data = parts["train"][KEY][:LOOKED_AT].astype(np.float64)
     room = 0.1 if points == CELLS else 0.4
     ends = [
         Check(f"rms of {name} at the end", float(np.sqrt((data[:, -1, ..., channel] ** 2).mean())),
