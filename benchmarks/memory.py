@@ -26,7 +26,7 @@ import numpy as np
 
 SAMPLES, FRAMES, POINTS = 10_000, 201, 1024
 ROWS = 100  # samples that are made and written at once
-LIMIT = 1.5e9  # bytes that the issue allows
+LIMIT = 1.5e9  # bytes that a run may take
 
 
 def write(path: Path, samples: int, *, dense: bool = False, chunked: bool = False) -> None:

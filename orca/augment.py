@@ -15,7 +15,7 @@ from torch import Tensor
 
 from orca.registry import Registry
 from orca.runtime import generator
-from orca.types import InputError, Splits
+from orca.types import DENSE, InputError, Splits
 
 # (x (B, C, *S), valid lengths (B,) or None, random numbers) -> x, of the same shape
 Transform = Callable[[Tensor, Tensor | None, torch.Generator], Tensor]
@@ -63,9 +63,10 @@ def prepare(names: Sequence[str], *, task: str, encoding: str, data: Splits) -> 
     found = {}
     for name in names:
         augmentation = AUGMENTATIONS.get(name)
-        if encoding not in augmentation.encodings or data.layout.target == "field":
+        dense = data.layout.target in DENSE  # which would have to be varied alike
+        if encoding not in augmentation.encodings or dense:
             wanted = " or ".join(augmentation.encodings)
-            target = " with a field as target" if data.layout.target == "field" else ""
+            target = f" with a {data.layout.target} as target" if dense else ""
             raise InputError(
                 f"finetune.augment: {name} is for {wanted} inputs ({augmentation.title}); those of {task} are "
                 f"{encoding}{target}; leave it out"
@@ -145,12 +146,13 @@ def background(noise: np.ndarray) -> Transform:
 
 
 def _background(data: Splits) -> Transform:
-    if data.background is None:
+    noise = None if data.background is None else data.background()
+    if noise is None or not len(noise):
         raise InputError(
             "finetune.augment: background mixes recordings of noise into the inputs, and the task's data has none; put "
             "some where its page says, or leave background out"
         )
-    return background(data.background)
+    return background(noise)
 
 
 def reverse_complement(x: Tensor, length: Tensor | None) -> Tensor:

@@ -13,18 +13,18 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neighbors import NearestNeighbors
 
 from orca.dense import filled
 from orca.metrics import Metric
 from orca.tasks.spec import Predictor
 from orca.types import Examples, Layout, Splits
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ def fit_baselines(
     fit = _Fit(scale(raw), np.asarray(train.y[rows]), chosen, layout, metric)
     scorers = {name: scorer for make in (_constant, _linear, _nearest) for name, scorer in make(fit).items()}
     sets = {"test": splits.test, **splits.shift}
-    own = {name: predictor(train) for name, predictor in (predictors or {}).items()}
+    few = train if len(rows) == len(train) or not predictors else train.subset(rows)
+    own = {name: predictor(few) for name, predictor in (predictors or {}).items()}
     out: dict[str, dict[str, float]] = {name: {} for name in (*scorers, *own)}
     for name, examples in sets.items():
         if examples.y.shape[1:] != train.y.shape[1:]:
@@ -171,6 +172,8 @@ class _Scale:
         A scale for each pixel would blow up the nearly constant border of images: on signdigits the nearest neighbours
         then err in 45 % instead of 29 %.
         """
+        from sklearn.decomposition import PCA
+
         width = x.shape[1]
         per_group = 1 if layout.input == "table" else width // layout.input_shape[0]
         group = (
@@ -225,6 +228,9 @@ def _linear(fit: _Fit) -> dict[str, Scorer]:
 
 def _logistic(fit: _Fit) -> dict[str, Scorer]:
     """Logistic regression, penalty and class weights chosen on val; none if the rows hold one class only."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     if len(np.unique(fit.y)) < 2:
         return {}
 
@@ -244,6 +250,8 @@ def _logistic(fit: _Fit) -> dict[str, Scorer]:
 
 def _ridge(fit: _Fit) -> dict[str, Scorer]:
     """Least squares with a penalty chosen on val; for multi-label targets on 0/1, where only the order counts."""
+    from sklearn.linear_model import Ridge
+
     targets = _targets(fit)
 
     def scorer(model: Ridge) -> Scorer:
@@ -254,6 +262,8 @@ def _ridge(fit: _Fit) -> dict[str, Scorer]:
 
 def _nearest(fit: _Fit) -> dict[str, Scorer]:
     """Mean target of the k nearest rows (for classes their votes), k chosen on val."""
+    from sklearn.neighbors import NearestNeighbors
+
     targets = _targets(fit)
     index = NearestNeighbors(algorithm="brute", n_jobs=1).fit(fit.x)
 

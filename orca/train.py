@@ -26,6 +26,7 @@ from orca.runtime import generator, rng, seed_everything
 from orca.types import Examples, TargetKind
 
 Progress = Callable[[dict[str, Any]], None]
+LEAST_NORM = 0.01  # of a channel of a field, in standard deviations of the training set
 
 
 class TrainingError(RuntimeError):
@@ -107,7 +108,8 @@ def loss_of(
 
     Classes: cross-entropy. Multi-label: binary cross-entropy, in which a label that is there weighs ``positive``.
     Scalars: squared error in units of the training set's standard deviation. Fields: relative L2 error over the cells
-    of a channel that are not NaN (Li et al. 2021, arXiv 2010.08895), mean over the channels, which may differ in unit.
+    of a channel that are not NaN (Li et al. 2021, arXiv 2010.08895), mean over the channels, which may differ in unit;
+    a channel smaller than a hundredth of the training set's standard deviation counts as if it were of that size.
     Masks: binary cross-entropy, mean over the cells that are not -1.
     """
     output = output.float()
@@ -125,6 +127,8 @@ def loss_of(
     there = ~target.isnan()
     output, target = output.where(there, 0.0), target.where(there, 0.0)
     error, norm = (output - target).flatten(2).norm(dim=2), target.flatten(2).norm(dim=2)  # (B, C)
+    if scale is not None:  # of a channel that is all zero no error is small against it
+        norm = norm.maximum(LEAST_NORM * scale.flatten() * there.flatten(2).sum(2).sqrt())
     return (error / norm.clamp(min=1e-12)).mean()
 
 
@@ -199,7 +203,7 @@ class Fit:
         self.optimizer = make_optimizer(self.parameters, config)
         self.draw = generator("order", seed)
         self.seed = seed
-        self.scale = getattr(model.predictor, "std", None) if model.layout.target == "scalar" else None
+        self.scale = getattr(model.predictor, "std", None) if model.layout.target in ("scalar", "field") else None
         self.best_file = work / "checkpoint" / "best.safetensors"
         self.state = FitState()
         self.checkpoint = Checkpoint(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -128,7 +128,7 @@ class Splits:
         shift: named out-of-distribution sets, opened with test.
         layout: shapes and kinds.
         notes: what was done to the data that a reader of the numbers must know.
-        background: inputs that hold nothing to be found, (m, ...) as x, which training may mix in; None for none.
+        background: reads inputs that hold nothing to be found, (m, ...) as x, which training may mix in; None for none.
     """
 
     train: Examples
@@ -137,4 +137,4 @@ class Splits:
     layout: Layout
     shift: Mapping[str, Examples] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    background: np.ndarray | None = None
+    background: Callable[[], np.ndarray] | None = None

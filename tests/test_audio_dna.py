@@ -14,9 +14,12 @@ import torch
 from scipy.io import wavfile
 from transformers.audio_utils import mel_filter_bank
 
+from orca.augment import prepare
 from orca.metrics import label_aurocs
+from orca.tasks import TASKS
 from orca.tasks.benchmark import Frame, load_folder
 from orca.tasks.encodings import DnaEncoding, WaveformEncoding
+from orca.tasks.inspection import inspect
 from orca.tasks.kmers import codes, counts, word_regression
 from orca.tasks.making import make
 from orca.tasks.nb360.deepsea import DEEPSEA
@@ -68,7 +71,7 @@ def test_sounds_are_read_as_they_were_written(sounds: Path) -> None:
     assert splits.train.x.shape[1:] == splits.layout.input_shape == (1, 96, 102)
     assert splits.train.y.sum(1).min() >= 1
     assert splits.background is not None
-    assert splits.background.shape == (20, 1, 96, 102)
+    assert splits.background().shape == (20, 1, 96, 102)
     with (sounds / "chunks/tr.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["files", "labels", "ext"]
@@ -84,6 +87,15 @@ def test_sounds_are_read_as_they_were_written(sounds: Path) -> None:
     assert splits.train.group[3] == splits.train.group[first]
 
 
+def test_noise_is_read_where_it_is_asked_for(copy: Path) -> None:
+    (copy / NOISE / "pink.wav").write_bytes(b"none")
+    splits = load_folder(FSD50K, FSD_FRAME, copy)
+    with pytest.raises(InputError, match="pink.wav is no WAV file"):
+        prepare(["background"], task="fsd50k", encoding="spectrogram", data=splits)
+    found = inspect(TASKS.get("fsd50k"), copy).findings
+    assert ["pink.wav is no WAV file" in finding.what for finding in found if finding.wrong] == [True]
+
+
 def test_files_of_the_authors_folders_short_chunks_and_no_noise_load(copy: Path) -> None:
     with (copy / "chunks/tr.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -93,7 +105,8 @@ def test_files_of_the_authors_folders_short_chunks_and_no_noise_load(copy: Path)
     wavfile.write(copy / rows[2]["files"], RATE, chunk[:9000].astype(np.float32) / 32768)
     shutil.rmtree(copy / NOISE)
     splits = load_folder(FSD50K, FSD_FRAME, copy)
-    assert splits.background is None
+    with pytest.raises(InputError, match="the task's data has none; put some where its page says"):
+        prepare(["background"], task="fsd50k", encoding="spectrogram", data=splits)
     np.testing.assert_array_equal(splits.train.x[2], ENCODING.encode(np.resize(chunk[:9000], (1, RATE)))[0][0])
 
 

@@ -147,6 +147,7 @@ def splits(target: str = "multilabel", **more: Any) -> Splits:
          r"frames\); those of mine are dna; leave it out"),
         ("reverse_complement", "grid", "classes", "reverse_complement is for dna inputs"),
         ("reverse_complement", "dna", "field", "those of mine are dna with a field as target"),
+        ("reverse_complement", "dna", "mask", "those of mine are dna with a mask as target"),
         ("background", "spectrogram", "classes", "the task's data has none; put some where its page says"),
         ("specaugment", "waveform", "classes", "no augmentation 'specaugment'; did you mean spec_augment"),
     ],

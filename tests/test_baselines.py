@@ -127,3 +127,16 @@ def test_same_seed_same_values_also_with_fewer_rows(monkeypatch):
     x, y = clusters()
     splits = cut(x + np.random.default_rng(1).normal(size=x.shape), y, Layout("grid", "classes", (1, 3, 4), (3,)))
     assert fit(splits) == fit(splits)
+
+
+def test_predictors_of_a_task_are_fitted_on_as_few_rows_as_the_others(monkeypatch) -> None:
+    monkeypatch.setattr("orca.baselines.MAX_ROWS", 20)
+    seen: list[int] = []
+
+    def predictor(train: Examples):
+        seen.append(len(train))
+        return lambda data: np.zeros((len(data), 3), np.float32)
+
+    splits = cut(*clusters(), Layout("grid", "classes", (1, 3, 4), (3,)))
+    assert "mine" in fit_baselines(splits, METRICS.get("error"), seed=0, predictors={"mine": predictor})
+    assert seen == [20]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from orca.bench import FAMILIES, Column, Family, Measured, tables, to_csv, to_markdown
 from orca.metrics import METRICS
+from orca.tasks import TASKS
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
@@ -26,7 +27,7 @@ RUN = Measured(
 
 @pytest.mark.parametrize("family", list(FAMILIES), ids=lambda family: family.name)
 def test_rows_have_a_number_for_each_column_and_columns_a_metric(family) -> None:
-    assert all(len(row) == len(family.columns) for row in family.rows.values())
+    assert all(len(row) == sum(not column.further for column in family.columns) for row in family.rows.values())
     for column in family.columns:
         # What is published is an error: a metric that is better when higher is turned round.
         assert METRICS.get(column.metric).higher_is_better is column.complement
@@ -76,6 +77,25 @@ def test_a_cell_without_a_number_is_left_empty() -> None:
         ("full, align otdd", "satellite")
     }
     assert not [line for line in lines if (line["row"], line["task"]) == ("full, align otdd", "ninapro")]
+
+
+def test_frames_without_published_numbers_have_a_table_of_their_own() -> None:
+    own = dataclasses.replace(RUN, task="ecg", metric="macro_f1", higher_is_better=True)
+    main, further = tables(NB360, [RUN, own])
+    assert [column.task for column in main.columns] == ["satellite"]
+    assert [column.task for column in further.columns] == ["ecg"]
+    assert further.title.endswith("no published numbers")
+    assert {whose for _, whose, _ in further.rows} == {"ours"}
+    (alone,) = tables(FAMILIES.get("pdebench"), [dataclasses.replace(RUN, task="shallow-water-hard", synthetic=True)])
+    assert alone.rows[-1][0] == "full, align otdd"
+    assert "do not compare with published ones" in alone.notes[0]
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.rows], ids=lambda family: family.name)
+def test_a_column_is_measured_by_what_its_task_chooses_by(family) -> None:
+    """Else its baselines, which know that metric alone, have no number."""
+    for column in family.columns:
+        assert TASKS.get(column.task).metric == column.metric, column.task
 
 
 def test_a_task_of_another_family_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,22 @@ def test_every_shipped_configuration_loads_from_any_folder(name: str, tmp_path, 
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("paper/")])
+def test_the_settings_of_the_paper_are_the_reference_s(name: str) -> None:
+    config = load_config(name)
+    align, finetune = config.align, config.finetune
+    assert (config.source.name, config.source.path, config.source.n) == ("conll", None, 5000)
+    assert config.body.dropout == (0.05 if name.startswith("paper/table") else 0)
+    assert (align.objective, align.label_distance, align.label_gradient) == ("otdd-classwise", "exact", False)
+    assert (align.reg, align.reg_unit, align.min_improvement) == (0.2, "absolute", 0)
+    assert align.lr == pytest.approx(10 * finetune.lr)
+    spec = TASKS.get(config.task_name)
+    classes = len(spec.classes) if spec.target == "classes" else align.pseudo_labels
+    assert align.samples_per_class * classes <= align.max_samples  # else each class has fewer
+    assert finetune.embedder_lr == finetune.head_lr == finetune.lr
+    assert finetune.patience == finetune.epochs
+
+
 def test_every_task_has_a_configuration_of_its_name() -> None:
     assert set(TASKS.names()) <= set(SHIPPED)
     assert all(load_config(name).task_name == name for name in TASKS.names())

@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orca.tasks.converting import CONVERSIONS, convert
+from orca.tasks import TASKS
+from orca.tasks.benchmark import Frame, load_folder
+from orca.tasks.converting import convert
+from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import read_npz
+from orca.tasks.inspection import inspect
+from orca.tasks.nb360.cifar100 import CIFAR100
 from orca.types import InputError
 
 RNG = np.random.default_rng(0)
@@ -63,14 +68,8 @@ def psicov(folder: Path, **changes: Any) -> None:
     save_npy(folder / "protein" / "deepcov" / "distance" / "1abc-cb.npy", changes.get("triple", triple))
 
 
-def openml(folder: Path, **changes: Any) -> None:
-    mixed = np.array([[1.5, "red"], [2.0, np.nan]], dtype=object)
-    cache = {"X_raw_dev": mixed, "y_dev": np.array([0, 1]), "X_raw_test": mixed[:1], "y_test": np.array([1]), **changes}
-    save_npy(folder / "31_dev_test_split.npy", cache)
-
-
 MAKERS: dict[str, Callable[..., None]] = {
-    "ecg": ecg, "satellite": satellite, "spherical": spherical, "cifar100": cifar, "psicov": psicov, "openml": openml,
+    "ecg": ecg, "satellite": satellite, "spherical": spherical, "cifar100": cifar, "psicov": psicov,
 }  # fmt: skip
 
 
@@ -80,7 +79,8 @@ def converted(name: str, folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_every_conversion_is_tried_here() -> None:
-    assert set(MAKERS) == set(CONVERSIONS)
+    there = {task.published.name for task in TASKS if task.published is not None and task.published.conversion}
+    assert set(MAKERS) == there
 
 
 def test_records_of_different_lengths_lie_end_to_end(tmp_path: Path) -> None:
@@ -115,11 +115,6 @@ def test_proteins_and_their_distances_stand_beside_their_pickles(tmp_path: Path)
     assert found["protein/deepcov/distance/1abc-cb.npz"]["dist"].shape == (4, 4)
 
 
-def test_columns_of_text_become_text(tmp_path: Path) -> None:
-    (arrays,) = converted("openml", tmp_path).values()
-    assert arrays["X_raw_dev"].tolist() == [["1.5", "red"], ["2.0", "nan"]]
-
-
 def test_what_is_done_is_kept_and_what_is_newer_is_done_again(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     MAKERS["satellite"](tmp_path)
@@ -136,7 +131,7 @@ def test_what_is_done_is_kept_and_what_is_newer_is_done_again(tmp_path: Path) ->
 FAULTS = {
     "not a dict": ("satellite", lambda f: save_npy(f / "satellite_train.npy", [1]), "expected a dict with data, label"),
     "a key": ("ecg", lambda f: save(f / "challenge2017.pkl", {"data": [], "x": 1}), "lacks label; it has data, x"),
-    "rhythm": ("ecg", lambda f: ecg(f, label=["N", "X"]), "label in .* has 'X'; expected N, A, O and ~"),
+    "rhythm": ("ecg", lambda f: ecg(f, label=["N", "X"]), "label in .* has 'X'; expected N, A, O, ~"),
     "no records": ("ecg", lambda f: ecg(f, label=[], data=[]), "has no records"),
     "a label less": ("ecg", lambda f: ecg(f, label=["N"]), "has data 2, label 1; expected one of each"),
     "two axes": ("ecg", lambda f: ecg(f, data=[np.ones((2, 2))] * 2), r"data\[0\] in .* has shape \(2, 2\); expected"),
@@ -150,8 +145,6 @@ FAULTS = {
     "feature": ("psicov", lambda f: psicov(f, pssm=np.zeros((4, 21))), r"pssm in .* \(4, 21\); expected \(4, 22\)"),
     "ragged": ("psicov", lambda f: psicov(f, sa=[[1], [1, 2]]), "sa in .* holds object; expected numbers"),
     "distances": ("psicov", lambda f: psicov(f, triple=np.arange(2)), "something else than length, sequence and"),
-    "rows": ("openml", lambda f: openml(f, y_dev=np.zeros(3)), "X_raw_dev 2, y_dev 3"),
-    "a number": ("openml", lambda f: openml(f, y_dev=1), r"y_dev in .* has shape \(\); expected rows"),
     "nothing there": ("ecg", lambda f: None, "lacks challenge2017.pkl, as the PhysioNet challenge of 2017 was"),
 }  # fmt: skip
 
@@ -168,7 +161,38 @@ def test_other_content_is_named_and_nothing_is_written(fault: str, tmp_path: Pat
 
 
 def test_a_task_without_pickles_and_a_folder_that_is_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="darcy has no pickles to convert; there are: ecg, satellite"):
+    with pytest.raises(InputError, match="darcy has no pickles to convert; there are: cifar100, spherical"):
         convert("darcy", tmp_path)
     with pytest.raises(InputError, match="there is no folder"):
         convert("CIFAR-100", tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_folder_that_has_only_the_pickles_says_how_to_convert_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCA_DATA", str(tmp_path))
+    folder = tmp_path / name
+    folder.mkdir()
+    with pytest.raises(
+        InputError, match=f"put the published files there and convert them with `orca data convert {name}"
+    ):
+        TASKS.get(name).load()
+    MAKERS[name](folder)
+    remedy = f"convert the published pickles that are there with `orca data convert {name} {folder}`"
+    with pytest.raises(InputError, match=remedy):
+        TASKS.get(name).load()
+    assert [remedy in finding.what for finding in inspect(TASKS.get(name), folder).findings] == [True]
+
+
+def test_the_names_of_cifars_classes_reach_its_reports(tmp_path: Path) -> None:
+    names = [f"thing {k}" for k in range(100)]
+    x, y = RNG.integers(0, 256, (400, 8, 8, 3), np.uint8), np.arange(400) % 100
+    arrays = {"x_train": x, "y_train": y, "x_test": x[:100] // 2, "y_test": y[:100]}
+    frame = Frame("grid", "classes", "error", GridEncoding(channels="last"), classes=("?",) * 100)
+    for told, wanted in (({}, frame.classes), ({"classes": np.array(names)}, tuple(names))):
+        np.savez(tmp_path / "cifar-100.npz", **arrays, **told)
+        assert load_folder(CIFAR100, frame, tmp_path).layout.classes == wanted
+    np.savez(tmp_path / "cifar-100.npz", **arrays, classes=np.array(names[:3]))
+    with pytest.raises(InputError, match="has 3 names; expected 100"):
+        load_folder(CIFAR100, frame, tmp_path)

@@ -89,7 +89,7 @@ def test_too_little_room_is_said_before_anything_is_made(tmp_path: Path, monkeyp
     monkeypatch.setattr(data.shutil, "disk_usage", lambda path: SimpleNamespace(free=5e6))
     made = call("make", "advection", tmp_path / "a" / "b")
     assert made.exit_code == 2
-    assert "about 8.2 GB and, while they are made, as much again are needed" in made.stderr
+    assert "about 8.2 GB and, while they are made, twice as much again are needed" in made.stderr
     assert "the disk has 5 MB free; give fewer samples by --n" in made.stderr
     assert not (tmp_path / "a").exists()
 

@@ -154,8 +154,9 @@ def test_windows_do_not_overlap_unless_asked_to() -> None:
     plain = ecg.windows([row, other, row], np.array([0, 1, 1]))
     assert (plain.x.shape, plain.y.tolist()) == ((6, 1000), [0, 0, 0, 1, 1, 1])
     np.testing.assert_allclose(plain.x[:3].ravel(), ecg.standardised(row)[:3000])
-    dense = ecg.windows([row, row], np.array([0, 3]), ecg.STRIDES)
-    np.testing.assert_array_equal(np.bincount(dense.y), [6, 0, 0, 101])
+    dense = ecg.windows([row, row, row[:1000]], np.array([0, 3, 0]), ecg.as_reference)
+    np.testing.assert_array_equal(np.bincount(dense.y), [5, 0, 0, 100])  # range(0, samples - 1000, stride)
+    np.testing.assert_array_equal(dense.x[1], ecg.standardised(row)[500:1500])
 
 
 def test_beat_features_do_not_depend_on_scale_and_offset(parts) -> None:

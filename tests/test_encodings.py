@@ -197,3 +197,9 @@ def test_a_table_of_another_width_is_refused():
 def test_no_rows_are_no_fault_of_the_encoding():
     assert DnaEncoding().encode(np.array([], dtype="S5"))[0].shape == (0, 4, 5)
     assert SequenceEncoding().encode(np.zeros((0, 9)))[0].shape == (0, 1, 9)
+
+
+def test_numbers_that_need_no_change_are_not_copied() -> None:
+    raw = np.ones((4, 2, 8, 8), np.float32)
+    assert np.shares_memory(GridEncoding(channels="first").encode(raw)[0], raw)
+    assert not np.shares_memory(GridEncoding(channels="first", scale=2).encode(raw)[0], raw)

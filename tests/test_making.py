@@ -35,6 +35,23 @@ def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     assert not np.array_equal(published.read(other)["train"].x, one["train"].x)
 
 
+def test_what_is_written_and_checked_stays_on_disk(tmp_path: Path) -> None:
+    seen: list[type] = []
+    maker = ADVECTION.maker
+
+    def spy(parts, points: int) -> list:
+        seen.extend(type(values) for arrays in parts.values() for values in arrays.values())
+        return list(maker.accept(parts, points))
+
+    make(
+        dataclasses.replace(ADVECTION, maker=dataclasses.replace(maker, block=4, accept=spy)), tmp_path / "made", SMALL
+    )
+    assert set(seen) == {np.memmap}
+    make(ADVECTION, tmp_path / "whole", SMALL)
+    sizes = [(tmp_path / name / ADVECTION.files[0]).stat().st_size for name in ("made", "whole")]
+    assert sizes[0] == sizes[1]
+
+
 def test_a_stopped_generation_does_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published, folder, drawn = with_blocks(4), tmp_path / "made", []
     whole = making._draw

@@ -48,6 +48,19 @@ def test_sounds_in_folders_by_class_load(tmp_path: Path) -> None:
     assert task.fingerprint() != before
 
 
+def test_another_label_of_a_file_is_another_fingerprint(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for i in range(8):
+            save_image(tmp_path / "folder" / part / ("a" if i < 4 else "b") / f"{i}.png")
+    task = resolve_task(own(tmp_path / "folder", input="grid"))
+    before = task.fingerprint()
+    (tmp_path / "folder/train/a/3.png").rename(tmp_path / "folder/train/b/3.png")  # the order of the files stays
+    assert resolve_task(own(tmp_path / "folder", input="grid")).fingerprint() != before
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    (tmp_path / "moved/train/b/3.png").rename(tmp_path / "moved/train/a/3.png")
+    assert resolve_task(own(tmp_path / "moved", input="grid")).fingerprint() == before
+
+
 def test_images_of_train_and_test_folders_load(tmp_path: Path) -> None:
     for part, count in (("train", 20), ("test", 4)):
         for i in range(count):
@@ -132,10 +145,10 @@ def test_folders_that_tell_no_classes_are_named(tmp_path: Path) -> None:
 def test_sounds_of_every_kind_come_to_one_form(tmp_path: Path) -> None:
     stereo = tmp_path / "stereo.wav"
     wavfile.write(stereo, 8000, np.array([[100, 300], [-2, 4]], np.int16))
-    assert read_sounds([stereo], 8000)[0].tolist() == [[200, 1]]
+    assert (read_sounds([stereo], 8000)[0] * 2**15).tolist() == [[200, 1]]
     wavfile.write(tmp_path / "eight.wav", 8000, np.array([128, 0, 255], np.uint8))
     rows, length = read_sounds([tmp_path / "eight.wav", stereo], 8000)
-    assert rows.tolist() == [[0, -32768, 32512], [200, 1, 0]]
+    assert (rows * 2**15).tolist() == [[0, -32768, 32512], [200, 1, 0]]
     assert length.tolist() == [3, 2]
     wavfile.write(tmp_path / "none.wav", 8000, np.zeros(0, np.int16))
     (tmp_path / "text.wav").write_text("RIFF")
@@ -144,8 +157,15 @@ def test_sounds_of_every_kind_come_to_one_form(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             read_sounds([tmp_path / file], 8000)
-    with pytest.raises(InputError, match="is sampled at 8000 Hz, and sample_rate says 16000"):
+    with pytest.raises(InputError, match="has 8000 samples per second, expected 16000; resample it"):
         read_sounds([stereo], 16000)
+
+
+def test_sounds_of_different_depth_come_to_one_scale(tmp_path: Path) -> None:
+    half = [("16.wav", np.int16, 2**14), ("32.wav", np.int32, 2**30), ("f.wav", np.float32, 0.5)]
+    for name, dtype, value in half:
+        wavfile.write(tmp_path / name, 8000, np.full(3, value, dtype))
+    assert read_sounds([tmp_path / name for name, *_ in half], 8000)[0].tolist() == [[0.5] * 3] * 3
 
 
 def test_images_of_every_kind_come_to_one_form(tmp_path: Path) -> None:

@@ -148,7 +148,6 @@ FILES = {
     "bytes": ("a.csv", b"x,income\n\xff\xfe,a\n", "is no text in UTF-8"),
     "no gzip": ("a.csv.gz", b"x,income\n1,a\n", "cannot be read"),
     "infinite": ("a.csv", "x,income\n1,a\ninf,b\n", "column x of .* has an infinite number in row 1"),
-    "long text": ("a.csv", f"x,income\n{'a' * 1001},a\n", "a text of 1001 letters"),
     "no parquet": ("a.parquet", b"PAR1", "is no Parquet file, or it is damaged"),
     "no data": ("a.arff", "@relation x\n", "is no ARFF file: it has no line @data"),
     "no attributes": ("a.arff", "@data\n1,2\n", "declares no attributes"),
@@ -286,3 +285,14 @@ def test_a_model_of_a_table_takes_a_table(tmp_path: Path) -> None:
     frame(12)[["job", "children", "age"]].assign(job="pilot").to_csv(tmp_path / "new.csv", index=False)
     made = predict_file(orca.load(result.path), tmp_path / "new.csv", tmp_path / "out.npz")
     assert made["probability"].shape == (12, 2)
+
+
+def test_a_long_text_is_no_category_but_may_be_dna_or_left_out(tmp_path: Path) -> None:
+    letters = ["".join(row) for row in RNG.choice(list("ACGT"), (40, 1200))]
+    table = pd.DataFrame({"seq": letters, "size": np.arange(40.0), "kind": ["a", "b"] * 20})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match="column seq has a text of 1200 letters, more than 1000; it is no category"):
+        resolve_task(own(tmp_path / "a.csv", targets=["kind"]))
+    resolve_task(own(tmp_path / "a.csv", targets=["kind"], inputs=["size"])).load()
+    dna = resolve_task(own(tmp_path / "a.csv", input="dna", targets=["kind"], inputs=["seq"])).load()
+    assert dna.layout.input_shape == (4, 1200)

@@ -148,11 +148,11 @@ def test_files_made_by_hand_load(tmp_path: Path) -> None:
         ({"deepcov": np.array("\n")}, "deepcov.lst names no protein"),
         ({"-": np.array(["sa"])}, "1abc.npz lacks sa"),
         ({"-": np.array(["seq", "ss"])}, "1abc.npz lacks seq"),
-        ({"pssm": np.zeros((22, 30))}, r"pssm in .* is float64 of shape \(22, 30\); expected numbers \(30, 22\)"),
-        ({"ccmpred": np.zeros((29, 29))}, r"ccmpred in .* shape \(29, 29\); expected numbers \(30, 30\)"),
+        ({"pssm": np.zeros((22, 30))}, r"pssm in .* has shape \(22, 30\); expected \(30, 22\)"),
+        ({"ccmpred": np.zeros((29, 29))}, r"ccmpred in .* shape \(29, 29\); expected \(30, 30\)"),
         ({"sa": np.full(30, 200.0)}, "sa in .* reaches 200.0; expected less than 100"),
         ({"entropy": np.full(30, np.nan)}, "entropy in .* reaches nan"),
-        ({"dist": np.zeros((31, 31))}, r"dist in .* shape \(31, 31\); expected numbers \(30, 30\)"),
+        ({"dist": np.zeros((31, 31))}, r"dist in .* shape \(31, 31\); expected \(30, 30\)"),
         ({"dist": np.full((30, 30), 501.0)}, "dist in .* reaches 501.0; expected at most 500"),
         ({"dist": np.full((30, 30), np.nan)}, "dist in .* reaches inf"),
     ],
@@ -160,6 +160,14 @@ def test_files_made_by_hand_load(tmp_path: Path) -> None:
 def test_each_way_to_break_the_files_has_its_message(changes: dict[str, np.ndarray], message: str, tmp_path) -> None:
     with pytest.raises(InputError, match=message):
         psicov.read(by_hand(tmp_path, **changes))
+
+
+def test_a_list_may_have_more_columns_and_must_be_text(tmp_path: Path) -> None:
+    folder = by_hand(tmp_path, deepcov="1abc 30 0.5\n")
+    assert len(psicov.read(folder)["train"].x) == 1
+    (folder / "deepcov.lst").write_bytes(b"\xff\xfe1abc")
+    with pytest.raises(InputError, match="deepcov.lst is no text in UTF-8"):
+        psicov.read(folder)
 
 
 def test_a_list_that_is_not_there_is_asked_for(tmp_path: Path) -> None:

@@ -157,6 +157,23 @@ def test_losses_meet_known_answers() -> None:
     assert loss_of(two - torch.tensor([[0.5], [10.0]]), two, "field").item() == pytest.approx((0.1 + 0.02) / 2**0.5)
 
 
+def test_a_channel_that_is_zero_in_a_sample_does_not_drown_the_others() -> None:
+    truth = torch.stack([torch.ones(2, 16), torch.zeros(2, 16)], dim=1)  # (2, 2, 16)
+    std = torch.tensor([1.0, 20.0]).view(2, 1)
+    loss = loss_of(truth + torch.tensor([0.1, 0.02]).view(2, 1), truth, "field", std)
+    assert loss.item() == pytest.approx((0.1 + 0.02 / 0.2) / 2)
+    above = torch.tensor([[[3.0, 4.0]], [[0.3, 0.4]]])
+    assert loss_of(above + 1, above, "field", torch.ones(1, 1)) == loss_of(above + 1, above, "field")
+
+
+def test_fields_are_trained_in_the_scale_of_the_training_set(tmp_path) -> None:
+    model = tiny_adapted("field")
+    fit = Fit(
+        model, METHODS.get("full"), FinetuneConfig(), metric=METRICS.get("nrmse"), seed=0, dtype=None, work=tmp_path
+    )
+    assert fit.scale is model.predictor.std
+
+
 def test_losses_of_dense_targets_leave_out_cells_that_do_not_count() -> None:
     output = torch.tensor([[[0.0, 9.0]], [[0.0, -5.0]]], requires_grad=True)
     field = loss_of(output, torch.tensor([[[2.0, math.nan]], [[math.nan, -5.0]]]), "field")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STOP = "stopped; the same command goes on where it was"
 MANY = 12  # classes up to which the samples of each are printed
-SPARE = 2  # times the size of the files: blocks lie beside them until all are drawn
+SPARE = 3  # times the size of the files: blocks lie beside them, and these end to end, until they are written
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="A name from orca tasks.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of its files.")]
@@ -102,10 +102,10 @@ def check_room(folder: Path, size: int) -> None:
     free, needed = shutil.disk_usage(there).free, max(0, SPARE * size - begun)
     if needed > free:
         raise InputError(
-            f"about {memory(size)} and, while they are made, as much again are needed in {folder}; the disk has "
+            f"about {memory(size)} and, while they are made, twice as much again are needed in {folder}; the disk has "
             f"{memory(free)} free; give fewer samples by --n, a smaller --size, or another folder"
         )
-    tell(f"about {memory(size)} in {folder}, twice that while it is made; {memory(free)} are free")
+    tell(f"about {memory(size)} in {folder}, three times that while it is made; {memory(free)} are free")
 
 
 def cores() -> int:

@@ -1,4 +1,4 @@
-"""The tables of a family: one on the published files, beside published numbers, and one on generated data alone."""
+"""The tables of a family: those on the published files, beside published numbers, and those on generated data alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from orca.bench.families import Column, Family
 from orca.runtime import finite
 
 TRIVIAL = ("majority", "mean")
+FURTHER = "harder or more honest frames, no published numbers"
+SYNTHETIC = "Generated data in the published format: these numbers do not compare with published ones."
 
 
 @dataclass(frozen=True)
@@ -72,32 +74,36 @@ def measured(record: Mapping[str, Any], metrics: Mapping[str, Any]) -> Measured:
     )  # fmt: skip
 
 
-def tables(family: Family, runs: Iterable[Measured]) -> list[Table]:
-    """At most two tables: of runs on published files, beside the published numbers, and of runs on generated data."""
-    found = list(runs)
-    real, made = ([run for run in found if run.synthetic is synthetic] for synthetic in (False, True))
+def tables(family: Family, runs: Sequence[Measured]) -> list[Table]:
+    """Runs on published files, beside the published numbers, and runs on generated data; each with a second table.
+
+    That second one has the frames of which nothing is published. A table without runs is left out.
+    """
     out = []
-    if real:
-        columns = _columns(family, real)
-        published = [(name, "published", _published(family, row, columns)) for name, row in family.rows.items()]
-        cautions = tuple(f"{column.title}: {column.caution}" for column in columns if column.caution)
-        source = (f"Published: {family.source}. {family.caution}",) if family.source else ()
-        rows = (*published, *_rows(columns, real))
-        out.append(Table(f"{family.title}, published files", columns, rows, (*source, *cautions)))
-    if made:
-        columns = _columns(family, made)
-        note = "Generated data in the published format: these numbers do not compare with published ones."
-        out.append(Table(f"{family.title}, generated data", columns, tuple(_rows(columns, made)), (note,)))
+    for synthetic, data in ((False, "published files"), (True, "generated data")):
+        found = [run for run in runs if run.synthetic is synthetic]
+        for further in (False, True):
+            if columns := _columns(family, found, further=further):
+                title = f"{family.title}, {data}" + (f": {FURTHER}" if further else "")
+                beside, notes = ([], [SYNTHETIC]) if synthetic else ([], []) if further else _beside(family, columns)
+                out.append(Table(title, columns, (*beside, *_rows(columns, found)), tuple(notes)))
     return out
 
 
-def _columns(family: Family, runs: Sequence[Measured]) -> tuple[Column, ...]:
+def _columns(family: Family, runs: Sequence[Measured], *, further: bool) -> tuple[Column, ...]:
     there = {run.task for run in runs}
-    return tuple(column for column in family.columns if column.task in there)
+    return tuple(column for column in family.columns if column.task in there and column.further is further)
+
+
+def _beside(family: Family, columns: Sequence[Column]) -> tuple[list[Any], list[str]]:
+    """The published rows, and how their numbers came to be."""
+    rows = [(name, "published", _published(family, row, columns)) for name, row in family.rows.items()]
+    source = [f"Published: {family.source}. {family.caution}"] if family.source else []
+    return rows, [*source, *(f"{column.title}: {column.caution}" for column in columns if column.caution)]
 
 
 def _published(family: Family, row: Sequence[float | None], columns: Sequence[Column]) -> tuple[Any, ...]:
-    known = {column.task: value for column, value in zip(family.columns, row, strict=True)}
+    known = dict(zip([column.task for column in family.columns if not column.further], row, strict=True))
     return tuple(None if known[column.task] is None else (known[column.task], None) for column in columns)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from orca.runtime import rng
 from orca.tasks.checks import check_lengths, check_splits
 from orca.tasks.encodings import Encoding, GridEncoding, TableEncoding
 from orca.tasks.records import RecordEncoding
-from orca.types import DENSE, Examples, Layout, Splits, TargetKind
+from orca.types import DENSE, Examples, InputError, Layout, Splits, TargetKind
 
 VALIDATION = 0.12  # share of train that becomes validation where the source has none
 SHIFT = "shift_"
@@ -41,7 +43,38 @@ class Raw:
 def same_rows(x: np.ndarray) -> np.ndarray:
     """A group number for each row of x, (n,) int64; identical rows share it."""
     seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in np.asarray(x)], dtype=np.int64)
+    return np.array([seen.setdefault(row_digest(row), len(seen)) for row in np.asarray(x)], dtype=np.int64)
+
+
+def row_digest(row: np.ndarray) -> bytes:
+    """What tells the bytes of a row from those of another, in little memory."""
+    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+
+
+def with_validation(parts: Mapping[str, Raw], target: TargetKind) -> tuple[dict[str, Raw], str]:
+    """The raw splits with a validation split, taken from train where there is none, and a note on it.
+
+    Classes keep their shares, but for labels that are no integers yet: the checks report them.
+
+    Raises:
+        InputError: train has too few different rows.
+    """
+    if "val" in parts:
+        return dict(parts), "validation: as given"
+    train = parts["train"]
+    labels = as_targets(train.y, target) if target == "classes" else np.zeros(len(train.y), int)
+    balanced = target == "classes" and labels.ndim == 1 and labels.dtype.kind == "i"
+    groups = same_rows(train.x) if train.group is None else train.group
+    val = hold_out(labels if balanced else np.zeros(len(train.y), int), groups=groups)
+    if not val.any():
+        raise InputError(
+            f"train has {len(train.y)} rows, too few different ones to take validation from; give more, or validation "
+            "data of your own"
+        )
+    note = (
+        "validation: a fixed random 12 % of train" + (", of each class" if balanced else "") + "; equal inputs together"
+    )
+    return {**parts, "train": train.subset(~val), "val": train.subset(val)}, note
 
 
 def hold_out(
@@ -73,7 +106,7 @@ def assemble(
     target: TargetKind,
     classes: Sequence[str] = (),
     notes: Sequence[str] = (),
-    background: np.ndarray | None = None,
+    background: Callable[[], np.ndarray] | None = None,
     missing: bool = False,
 ) -> Splits:
     """Encodes the raw splits, brings them to one length and checks them.
@@ -84,7 +117,7 @@ def assemble(
         target: kind of the targets.
         classes: names of the classes or target columns, or empty.
         notes: what was done to the data.
-        background: raw inputs that training may mix in, of the length of all others.
+        background: reads raw inputs that training may mix in, of the length of all others; none of them are no fault.
         missing: whether NaN in a field is a cell that does not count, and no fault.
 
     Raises:
@@ -106,10 +139,15 @@ def assemble(
         missing=missing,
     )
     shift = {name.removeprefix(SHIFT): e for name, e in examples.items() if name.startswith(SHIFT)}
-    behind = None if background is None or not len(background) else encoding.encode(background)[0]
+    behind = None if background is None else partial(_behind, background, encoding)
     splits = Splits(train, examples["val"], examples["test"], layout, shift, tuple(notes), behind)
     check_splits(splits)
     return splits
+
+
+def _behind(background: Callable[[], np.ndarray], encoding: Encoding) -> np.ndarray:
+    raw = background()
+    return encoding.encode(raw)[0] if len(raw) else raw
 
 
 def _encoded(part: Raw, encoding: Encoding, target: TargetKind) -> Examples:

@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 
 from orca.runtime import digest, read_json, user_cache
-from orca.tasks.assemble import assemble, hold_out, same_rows
+from orca.tasks.assemble import assemble, with_validation
 from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
 from orca.tasks.spec import Predictor, TaskSpec
-from orca.types import InputError, InputKind, Provenance, Splits, TargetKind
+from orca.types import InputKind, Provenance, Splits, TargetKind
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +38,7 @@ class Frame:
         notes: what a reader of the numbers must know.
         version: raised when the same files give other splits.
         gaps: whether NaN in a field is a cell that does not count.
+        repeats: whether the published splits share samples, as the notes then say.
     """
 
     input: InputKind
@@ -50,6 +50,7 @@ class Frame:
     notes: tuple[str, ...] = field(default=())
     version: int = 1
     gaps: bool = False
+    repeats: bool = False
 
 
 def published_task(
@@ -73,6 +74,7 @@ def published_task(
         published=published,
         classes=frame.classes,
         gaps=frame.gaps,
+        repeats=frame.repeats,
     )  # fmt: skip
 
 
@@ -84,15 +86,11 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
     """
     folder = folder or data_folder(published)
     parts = dict(published.read(folder))
-    background = parts.pop("background", None)
+    background = None if published.background is None else partial(published.background, folder)
     notes = [*frame.notes]
     if "val" not in parts:
-        train = parts["train"]
-        balanced = frame.target == "classes"
-        groups = same_rows(train.x) if train.group is None else train.group
-        val = hold_out(train.y if balanced else np.zeros(len(train.y), int), groups=groups)
-        parts |= {"train": train.subset(~val), "val": train.subset(val)}
-        notes.append("validation: a fixed random 12 % of train" + (", of each class" if balanced else ""))
+        parts, note = with_validation(parts, frame.target)
+        notes.append(note)
     if (folder / SIDE).is_file():
         facts = read_json(folder / SIDE)
         counts = ", ".join(f"{name} {count}" for name, count in facts["parameters"].items())
@@ -102,8 +100,8 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             "files",
         )
     return assemble(
-        parts, encoding=frame.encoding, target=frame.target, classes=frame.classes, notes=notes, missing=frame.gaps,
-        background=None if background is None else background.x,
+        parts, encoding=frame.encoding, target=frame.target, classes=published.names(folder) or frame.classes,
+        notes=notes, missing=frame.gaps, background=background,
     )  # fmt: skip
 
 
@@ -116,11 +114,7 @@ def data_folder(published: Published) -> Path:
     folder = published.found()
     if folder is None:
         return _generated(published)
-    if lacking := published.lacking(folder):
-        raise InputError(
-            f"{folder} lacks {', '.join(lacking)}; put the published files there, or generate some elsewhere with "
-            f"`orca data make {published.name} DIR`"
-        )
+    published.require(folder)
     return folder
 
 

@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 
 from orca.runtime import TEMP_SUFFIX
-from orca.tasks.readers.pickles import read_npy, read_pickle
+from orca.tasks.readers.arrays import numbers
 from orca.types import InputError
 
-Arrays = dict[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 Told = Callable[[int, int], None]  # files done, files in all
-RHYTHMS = {"N", "A", "O", "~"}
-SATELLITE_DATES = 46
-OPENML = ("X_raw_dev", "y_dev", "X_raw_test", "y_test", "X_norm_dev", "X_norm_test")
 
 
 @dataclass(frozen=True)
@@ -29,14 +26,18 @@ class Conversion:
     Attributes:
         title: the set.
         files: patterns of its pickles inside the folder; each must match something.
+        arrays: path of a pickle -> arrays of its ``.npz``; raises InputError for other content.
         target: path of a pickle -> path of its ``.npz``.
-        arrays: path of a pickle -> arrays of that ``.npz``; raises InputError for other content.
     """
 
     title: str
     files: tuple[str, ...]
-    target: Callable[[Path], Path]
     arrays: Callable[[Path], Arrays]
+    target: Callable[[Path], Path] = lambda path: path.with_suffix(".npz")
+
+    def there(self, folder: Path) -> bool:
+        """Whether a folder has the pickles."""
+        return all(any(folder.glob(pattern)) for pattern in self.files)
 
     def sources(self, folder: Path) -> list[Path]:
         """The pickles of a folder, in the order in which they are read.
@@ -58,7 +59,7 @@ def convert(task: str, folder: Path, *, progress: Told = lambda done, whole: Non
     A file that is there and newer than its pickle is kept, so that a conversion which was stopped goes on.
 
     Args:
-        task: a name of ``CONVERSIONS``; dashes and underscores do not count.
+        task: one that reads such a set; dashes and underscores of its name do not count.
         folder: where the published files are.
         progress: is told how many pickles are done.
 
@@ -88,11 +89,14 @@ def conversion_of(task: str) -> Conversion:
     Raises:
         InputError: there is none.
     """
-    wanted = _bare(task)
-    for name, conversion in CONVERSIONS.items():
-        if wanted == _bare(name):
+    from orca.tasks import TASKS  # which has the conversions that are defined by means of this module
+
+    published = {spec.name: spec.published for spec in TASKS if spec.published is not None}
+    there = {name: files.conversion for name, files in published.items() if files.conversion is not None}
+    for name, conversion in there.items():
+        if _bare(task) == _bare(name):
             return conversion
-    raise InputError(f"{task} has no pickles to convert; there are: {', '.join(CONVERSIONS)}")
+    raise InputError(f"{task} has no pickles to convert; there are: {', '.join(there)}")
 
 
 def _bare(name: str) -> str:
@@ -110,144 +114,39 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _dict(found: Any, path: Path, keys: Sequence[str]) -> dict[str, Any]:
+def as_dict(found: Any, place: Path | str, keys: Sequence[str]) -> dict[str, Any]:
+    """What a pickle holds, if it is a dict with these keys.
+
+    Raises:
+        InputError: it is something else; the message names ``place``.
+    """
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds a {type(found).__name__}; expected a dict with {', '.join(keys)}")
+        raise InputError(f"{place} holds a {type(found).__name__}; expected a dict with {', '.join(keys)}")
     if lacking := [key for key in keys if key not in found]:
         has = ", ".join(map(str, list(found)[:8])) or "nothing"
-        raise InputError(f"{path} lacks {', '.join(lacking)}; it has {has}")
+        raise InputError(f"{place} lacks {', '.join(lacking)}; it has {has}")
     return found
 
 
-def _numbers(value: Any, key: str, path: Path, axes: Sequence[int | str]) -> np.ndarray:
-    """An array of numbers with these axes: a number where the length is fixed, a name where it is not."""
+def as_numbers(value: Any, key: str, path: Path, axes: Sequence[int | str]) -> np.ndarray:
+    """A value of a pickle as an array of numbers with these axes.
+
+    Raises:
+        InputError: it is something else.
+    """
     try:
         found = np.asarray(value)
-    except ValueError:
+    except ValueError:  # rows of different lengths
         found = np.empty((), object)
-    wanted = f"({', '.join(map(str, axes))})"
-    if found.dtype.kind not in "iufb":
-        raise InputError(f"{key} in {path} holds {found.dtype}; expected numbers {wanted}")
-    if found.ndim != len(axes) or any(isinstance(a, int) and a != s for a, s in zip(axes, found.shape, strict=True)):
-        raise InputError(f"{key} in {path} has shape {found.shape}; expected {wanted}")
-    return found
+    return numbers(found, axes, f"{key} in {path}")
 
 
-def _same_length(path: Path, **lengths: int) -> None:
+def same_length(path: Path, **lengths: int) -> None:
+    """Checks that arrays of one file have as many samples.
+
+    Raises:
+        InputError: they do not.
+    """
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in lengths.items())
         raise InputError(f"{path} has {told}; expected one of each for every sample")
-
-
-def _ecg(path: Path) -> Arrays:
-    """Records end to end (float32), the length of each, and its rhythm as text."""
-    found = _dict(read_pickle(path), path, ("data", "label"))
-    records = [
-        _numbers(record, f"data[{i}]", path, ("T",)).astype(np.float32) for i, record in enumerate(found["data"])
-    ]
-    label = np.array([str(rhythm) for rhythm in found["label"]])
-    _same_length(path, data=len(records), label=len(label))
-    if not records:
-        raise InputError(f"{path} has no records")
-    if other := set(label.tolist()) - RHYTHMS:
-        raise InputError(f"label in {path} has {sorted(other)[0]!r}; expected N, A, O and ~")
-    length = np.array([len(record) for record in records], dtype=np.int64)
-    return {"data": np.concatenate(records), "length": length, "label": label}
-
-
-def _satellite(path: Path) -> Arrays:
-    found = _dict(read_npy(path), path, ("data", "label"))
-    data = _numbers(found["data"], "data", path, ("n", SATELLITE_DATES))
-    label = _numbers(found["label"], "label", path, ("n",))
-    _same_length(path, data=len(data), label=len(label))
-    return {"data": data, "label": label}
-
-
-def _spherical(path: Path) -> Arrays:
-    found = _dict(read_pickle(path), path, ("train", "test"))
-    arrays: Arrays = {}
-    for part in ("train", "test"):
-        inner = _dict(found[part], Path(f"{path}[{part}]"), ("images", "labels"))
-        images = _numbers(inner["images"], f"{part}.images", path, ("n", 3, "H", "W"))
-        labels = _numbers(inner["labels"], f"{part}.labels", path, ("n",))
-        _same_length(path, **{f"{part}.images": len(images), f"{part}.labels": len(labels)})
-        arrays |= {f"{part}_images": images, f"{part}_labels": labels}
-    return arrays
-
-
-def _cifar(path: Path) -> Arrays:
-    """Images (n, 32, 32, 3) uint8 of rows (n, 3072), channel by channel; fine labels; their names."""
-    arrays: Arrays = {}
-    for part in ("train", "test"):
-        file = path.parent / part
-        found = _dict(read_pickle(file), file, ("data", "fine_labels"))
-        data = _numbers(found["data"], "data", file, ("n", 3 * 32 * 32))
-        labels = _numbers(found["fine_labels"], "fine_labels", file, ("n",))
-        _same_length(file, data=len(data), fine_labels=len(labels))
-        images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # (n, 32, 32, 3)
-        arrays |= {f"x_{part}": np.ascontiguousarray(images, dtype=np.uint8), f"y_{part}": labels.astype(np.int64)}
-    names = _dict(read_pickle(path), path, ("fine_label_names",))["fine_label_names"]
-    return arrays | {"classes": np.array([str(name) for name in names])}
-
-
-PROTEIN: dict[str, tuple[int | str, ...]] = {
-    "ss": (3, "L"), "pssm": ("L", 22), "sa": ("L",), "entropy": ("L",), "ccmpred": ("L", "L"), "freecon": ("L", "L"),
-    "potential": ("L", "L"),
-}  # fmt: skip
-
-
-def _protein(path: Path) -> Arrays:
-    """Features of a protein by name with its sequence, or the distances of its residues (L, L) in ångström."""
-    if path.suffix == ".npy":
-        found = read_npy(path)
-        parts = list(found.flat) if isinstance(found, np.ndarray) else []
-        if len(parts) != 3:
-            raise InputError(f"{path} holds something else than length, sequence and distances")
-        length = len(parts[1]) if isinstance(parts[1], str) else parts[0]
-        return {"dist": _numbers(parts[2], "the third part", path, (length, length))}
-    found = _dict(read_pickle(path), path, ("seq", *PROTEIN))
-    length = len(found["seq"])
-    fixed = {key: tuple(length if axis == "L" else axis for axis in axes) for key, axes in PROTEIN.items()}
-    return {"seq": np.array(str(found["seq"]))} | {
-        key: _numbers(found[key], key, path, axes) for key, axes in fixed.items()
-    }
-
-
-def _openml(path: Path) -> Arrays:
-    """The cache of one OpenML table; text columns become text, so that no array holds objects."""
-    found = _dict(read_npy(path), path, OPENML[:4])
-    arrays = {key: _table(found[key], key, path) for key in OPENML if key in found}
-    for part in ("dev", "test"):
-        _same_length(path, **{key: len(arrays[key]) for key in (f"X_raw_{part}", f"y_{part}")})
-    return arrays
-
-
-def _table(value: Any, key: str, path: Path) -> np.ndarray:
-    found = np.asarray(value)
-    if found.ndim not in (1, 2, 3):
-        raise InputError(f"{key} in {path} has shape {found.shape}; expected rows, (n,) or (n, F)")
-    return np.array([str(cell) for cell in found.flat]).reshape(found.shape) if found.dtype.kind == "O" else found
-
-
-def _beside(name: str) -> Callable[[Path], Path]:
-    return lambda path: path.parent / name
-
-
-CONVERSIONS: dict[str, Conversion] = {
-    "ecg": Conversion(
-        "the PhysioNet challenge of 2017", ("challenge2017.pkl",), _beside("challenge2017.npz"), _ecg
-    ),
-    "satellite": Conversion(
-        "Satellite", ("satellite_train.npy", "satellite_test.npy"), lambda path: path.with_suffix(".npz"), _satellite
-    ),
-    "spherical": Conversion("spherical CIFAR-100", ("s2_cifar100.gz",), _beside("s2_cifar100.npz"), _spherical),
-    "cifar100": Conversion(
-        "CIFAR-100", ("cifar-100-python/meta",), lambda path: path.parents[1] / "cifar-100.npz", _cifar
-    ),
-    "psicov": Conversion(
-        "PSICOV", ("**/features/*.pkl", "**/distance/*-cb.npy"), lambda path: path.with_suffix(".npz"), _protein
-    ),
-    "openml": Conversion(
-        "the cache of OpenML tables", ("*_dev_test_split.npy",), lambda path: path.with_suffix(".npz"), _openml
-    ),
-}  # fmt: skip

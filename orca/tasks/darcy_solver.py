@@ -5,9 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy import sparse
-from scipy.fft import idctn
-from scipy.sparse.linalg import splu
 
 LOW, HIGH = 3.0, 12.0  # permeability of the published set
 ALPHA, TAU = 2.0, 3.0
@@ -20,6 +17,8 @@ def gaussian_field(size: int, *, generator: np.random.Generator) -> np.ndarray:
     field is their orthonormal inverse cosine transform. Its values belong to cell centres; like the small published
     variants we use them as values at the nodes.
     """
+    from scipy.fft import idctn
+
     k = np.arange(size)
     power = np.pi**2 * (k[:, None] ** 2 + k[None] ** 2) + TAU**2
     coefficients = size * TAU ** (ALPHA - 1) * power ** (-ALPHA / 2) * generator.standard_normal((size, size))
@@ -45,6 +44,9 @@ def solve(a: np.ndarray, f: np.ndarray | float = 1.0, *, per_unit: int | None = 
     Returns:
         u at the nodes, (K, K), float64.
     """
+    from scipy import sparse
+    from scipy.sparse.linalg import splu
+
     size = len(a)
     inner = slice(1, -1)
     down = (a[1:, inner] + a[:-1, inner]) / 2  # (K-1, K-2) faces between rows

@@ -278,7 +278,7 @@ def _one_hot(raw: np.ndarray) -> np.ndarray:
 
 
 def _scaled(raw: np.ndarray, scale: float) -> np.ndarray:
-    x = np.array(raw, dtype=np.float32, order="C")
+    x = np.ascontiguousarray(raw, dtype=np.float32)  # raw itself where it is that already
     return x if scale == 1.0 else x * np.float32(scale)
 
 

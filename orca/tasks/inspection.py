@@ -87,7 +87,8 @@ def inspect(task: TaskSpec, folder: Path) -> Inspection:
     findings += [*_alike(task, parts), *told]
     if task.target == "classes":
         findings += _classes(task, parts)
-    findings += repeated(parts, chance=task.input == "table")
+    chance = "in a table these may be different samples with equal values" if task.input == "table" else ""
+    findings += repeated(parts, excuse="so was it published" if task.repeats else chance)
     order = sorted(parts, key=lambda name: ("train", "val", "test", name).index(name))  # others come last
     found = tuple(_part(task, name, parts[name]) for name in order)
     return Inspection(task.name, folder, made, found, tuple(sorted(findings, key=lambda f: not f.wrong)))
@@ -108,11 +109,10 @@ def _side(folder: Path) -> tuple[bool, list[Finding]]:
 
 def _read(task: TaskSpec, folder: Path) -> tuple[dict[str, Raw], list[Finding]]:
     if task.published is not None:
-        if lacking := task.published.lacking(folder):
-            raise InputError(f"{folder} lacks {', '.join(lacking)}")
-        parts = dict(task.published.read(folder))
-        parts.pop("background", None)  # noise to mix in: inputs without targets
-        return parts, []
+        task.published.require(folder)
+        if task.published.background is not None:
+            task.published.background(folder)
+        return dict(task.published.read(folder)), []
     assert task.archive is not None
     return _archive(read_npz(folder / f"{task.archive.name}.npz", task.archive.keys))
 

@@ -7,7 +7,8 @@ import math
 import multiprocessing
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -84,7 +85,7 @@ def scaled(size: Size, *, samples: int | None = None, points: int | None = None)
 
 
 def bytes_on_disk(published: Published, size: Size) -> int:
-    """About how many bytes a generated set takes, by one sample of it; while it is made, blocks take as many again."""
+    """About how many bytes a generated set takes, by one sample of it; blocks and arrays take as many each on the way."""
     maker = published.maker
     one = maker.draw(size.points, 1, rng(published.name, "size"), next(iter(size.parts())))
     return sum(array.nbytes for array in one.values()) * sum(size.parts().values())
@@ -151,6 +152,34 @@ def _file(work: Path, block: Block) -> Path:
 
 
 def _joined(part: str, blocks: list[Block], work: Path) -> Arrays:
-    """The arrays of a split, its blocks one after the other."""
-    drawn: list[Mapping[str, np.ndarray]] = [read_npz(_file(work, block)) for block in blocks if block[0] == part]
-    return {name: np.concatenate([arrays[name] for arrays in drawn]) for name in drawn[0]}
+    """The arrays of a split, its blocks one after the other: on disk, with a block in memory at a time."""
+    files = [_file(work, block) for block in blocks if block[0] == part]
+    drawn = [_headers(file) for file in files]
+    out = {
+        name: np.lib.format.open_memmap(
+            work / f"{part}-{name}.npy",
+            "w+",
+            np.result_type(*(found[name].dtype for found in drawn)),
+            (sum(found[name].shape[0] for found in drawn), *first.shape[1:]),
+        )
+        for name, first in drawn[0].items()
+    }
+    starts = dict.fromkeys(out, 0)
+    for file in files:
+        for name, values in read_npz(file).items():
+            out[name][starts[name] : starts[name] + len(values)] = values
+            starts[name] += len(values)
+    return out
+
+
+def _headers(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a block as such of its shapes and types, without their values."""
+    found: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(stream)
+            found[name.removesuffix(".npy")] = np.broadcast_to(np.empty((), dtype), shape)
+    return found

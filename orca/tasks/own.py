@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.registry import Choices
 from orca.runtime import digest, file_digest
-from orca.tasks.assemble import SHIFT, Raw, as_targets, assemble, hold_out, same_rows
+from orca.tasks.assemble import SHIFT, Raw, assemble, with_validation
 from orca.tasks.checks import check_lengths, report
 from orca.tasks.encodings import (
     DnaEncoding,
@@ -121,7 +122,7 @@ def own_task(own: OwnData, *, online: bool = False) -> TaskSpec:
     if metric.target != own.target:
         fitting = ", ".join(m.name for m in METRICS if m.target == own.target)
         raise InputError(f"metric {metric.name} is for target {metric.target}, not {own.target}; there are: {fitting}")
-    path, files = _places(own, online=online)
+    path, root, files = _places(own, online=online)
     if is_table(own.data):
         encoding, load, named = _from_table(own, path)
         files = [file for file in files if file.is_file()] + named
@@ -140,25 +141,30 @@ def own_task(own: OwnData, *, online: bool = False) -> TaskSpec:
         provenance=Provenance(source=path.name, licence="not stated"),
         encoding=encoding,
         load=load,
-        fingerprint=lambda: digest({**content, **_digests(files)}),
+        fingerprint=lambda: digest({**content, **_digests(files, root)}),
         predictors=_predictors(own.target, encoding),
         missing=lambda: next((f"there is no file {file}" for file in files if not file.is_file()), None),
     )
 
 
-def _places(own: OwnData, *, online: bool) -> tuple[Path, list[Path]]:
-    """Where the data is, and the files that it is made of as far as they are known before it is read."""
+def _places(own: OwnData, *, online: bool) -> tuple[Path, Path, list[Path]]:
+    """What is read, its folder, and the files that it is made of as far as they are known before it is read."""
     if is_hub(own.data):
         folder = locate_dataset(own.data, online=online)
-        return Path(f"{HUB}{folder}"), sorted(path for path in folder.rglob("*") if path.is_file())
+        return Path(f"{HUB}{folder}"), folder, sorted(path for path in folder.rglob("*") if path.is_file())
     path = Path(own.data).expanduser()
-    return path, [*archive_files(path), *([Path(own.test).expanduser()] if own.test else [])]
+    return (
+        path,
+        path if path.is_dir() else path.parent,
+        [*archive_files(path), *([Path(own.test).expanduser()] if own.test else [])],
+    )
 
 
-def _digests(files: Sequence[Path]) -> dict[str, str]:
-    """Those of the data file and, where there are any, of the other files together."""
-    first, *others = [file_digest(file) for file in files]
-    return {"file": first} | ({"others": digest(others)} if others else {})
+def _digests(files: Sequence[Path], root: Path) -> dict[str, str]:
+    """That of the one file, or those of several by their names under ``root``, which may say label and split."""
+    if len(files) == 1:
+        return {"file": file_digest(files[0])}
+    return {"files": digest({os.path.relpath(file, root): file_digest(file) for file in files})}
 
 
 def _predictors(target: TargetKind, encoding: Encoding) -> dict[str, Predictor]:
@@ -254,25 +260,8 @@ def _load(arrays: dict[str, np.ndarray], target: TargetKind, encoding: Encoding)
     report([f"{sides[name]} is missing, its other half is there" for name in names if sides[name] not in arrays])
     parts = {name: Raw(arrays[f"x_{name}"], arrays[f"y_{name}"], arrays.get(f"length_{name}")) for name in names}
     check_lengths({name: (part.x, part.y) for name, part in parts.items()})
-    note = "validation: as given"
-    if "val" not in parts:
-        parts, note = _with_validation(parts, target)
+    parts, note = with_validation(parts, target)
     used = {f"{array}_{name}" for name in names for array in ("x", "y", "length")}
     unused = sorted(set(arrays) - used)
     notes = [note, *([f"arrays of the file that are not used: {', '.join(unused)}"] if unused else [])]
     return assemble(parts, encoding=encoding, target=target, notes=notes)
-
-
-def _with_validation(parts: dict[str, Raw], target: TargetKind) -> tuple[dict[str, Raw], str]:
-    """Takes validation from train; where labels are no integers yet, without balancing: the checks report them."""
-    train = parts["train"]
-    labels = as_targets(train.y, target)
-    whole = target == "classes" and labels.ndim == 1 and labels.dtype.kind == "i"
-    labels = labels if whole else np.zeros(len(train.y), int)
-    val = hold_out(labels, groups=same_rows(train.x))
-    if not val.any():
-        raise InputError(
-            f"x_train has {len(train.x)} rows, too few different ones to take validation from; give x_val and y_val"
-        )
-    note = "validation: a fixed random 12 % of train" + (", of each class" if whole else "") + "; equal inputs together"
-    return {**parts, "train": train.subset(~val), "val": train.subset(val)}, note

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import recfunctions
 
-from orca.tasks.assemble import Raw, hold_out, same_rows
+from orca.tasks.assemble import Raw, hold_out, same_rows, with_validation
 from orca.tasks.readers.hub import is_hub
 from orca.tasks.readers.media import read_images, read_sounds
 from orca.tasks.readers.tables import as_text, read_table
@@ -80,7 +80,8 @@ def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | Non
     parts, told = _split(kept, columns, inputs, target)
     classes, numbered = _targets(parts, columns.targets, target)
     made = {name: Raw(_rows(rows, inputs), numbered[name]) for name, rows in parts.items()}
-    return Gathered(made, classes, (*notes, *told))
+    made, taken = with_validation(made, target)
+    return Gathered(made, classes, (*notes, told, taken))
 
 
 def _usual(columns: Columns, names: Sequence[str], path: Path) -> Columns:
@@ -160,31 +161,23 @@ def _check_classes(train: np.ndarray, targets: Sequence[str]) -> None:
 
 def _split(
     tables: Mapping[str, np.ndarray], columns: Columns, inputs: Sequence[str], target: TargetKind
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The rows of train, val and test, and how they came to be that."""
-    rows, notes = tables["train"], []
+) -> tuple[dict[str, np.ndarray], str]:
+    """The rows of train, test and where it is given val, and how test came to be that."""
+    rows = tables["train"]
+    parts = dict(tables)
     if columns.split is not None:
         parts = _by_column(rows, columns.split) | {name: t for name, t in tables.items() if name != "train"}
-    else:
-        parts = dict(tables)
-    for name, fraction, of in (("test", TEST, "the rows"), ("val", None, "train")):
-        if name in parts:
-            notes.append(f"{'validation' if name == 'val' else name}: as given")
-            continue
-        train = parts["train"]
-        groups, labels = same_rows(_rows(train, inputs)), np.zeros(len(train), int)
-        if target == "classes":
-            labels = np.unique(train[columns.targets[0]], return_inverse=True)[1]
-        if fraction is None:
-            held, share = hold_out(labels, groups=groups), "12 %"
-        else:
-            held, share = hold_out(labels, groups=groups, fraction=fraction, seed=name), "20 %"
-        if not held.any():
-            raise InputError(f"there are {len(train)} rows, too few different ones to take {name} from")
-        parts |= {name: train[held], "train": train[~held]}
-        word = "validation" if name == "val" else name
-        notes.append(f"{word}: a fixed random {share} of {of}{', of each class' if target == 'classes' else ''}")
-    return parts, notes
+    if "test" in parts:
+        return parts, "test: as given"
+    train = parts["train"]
+    labels = (
+        np.unique(train[columns.targets[0]], return_inverse=True)[1] if target == "classes" else np.zeros(len(train))
+    )
+    held = hold_out(labels.astype(int), groups=same_rows(_rows(train, inputs)), fraction=TEST, seed="test")
+    if not held.any():
+        raise InputError(f"there are {len(train)} rows, too few different ones to take test from")
+    note = f"test: a fixed random 20 % of the rows{', of each class' if target == 'classes' else ''}"
+    return parts | {"test": train[held], "train": train[~held]}, note
 
 
 def _by_column(rows: np.ndarray, name: str) -> dict[str, np.ndarray]:

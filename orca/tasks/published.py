@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +12,11 @@ import numpy as np
 
 from orca.runtime import digest, file_digest
 from orca.tasks.assemble import Raw
+from orca.tasks.converting import Arrays, Conversion
 from orca.tasks.files import VARIABLE
-
-logger = logging.getLogger(__name__)
+from orca.types import InputError
 
 SIDE = "orca.json"  # beside generated files: how they were made
-Arrays = Mapping[str, np.ndarray]
 Draw = Callable[[int, int, np.random.Generator, str], dict[str, np.ndarray]]
 
 
@@ -96,20 +94,38 @@ class Published:
     Attributes:
         name: of the task, and of its folder in ``ORCA_DATA``.
         files: names, or patterns, of what must be there.
-        read: the folder's raw splits: ``train``, ``test``, where published ``val``, and ``shift_NAME``; and the inputs
-            of ``background`` where there are some to mix in. Raises InputError that names the file, the key, what was
-            expected and what came.
+        read: the folder's raw splits: ``train``, ``test``, where published ``val``, and ``shift_NAME``. Raises
+            InputError that names the file, the key, what was expected and what came.
         maker: writes the same files.
+        conversion: how these files are made of pickles, where it is pickles that were published.
+        background: the folder's inputs that training may mix in; read where an augmentation asks for them.
+        names: the folder's names of classes, where the files tell them; empty where they do not.
     """
 
     name: str
     files: tuple[str, ...]
     read: Callable[[Path], Mapping[str, Raw]]
     maker: Maker
+    conversion: Conversion | None = None
+    background: Callable[[Path], np.ndarray] | None = None
+    names: Callable[[Path], tuple[str, ...]] = lambda folder: ()
 
-    def lacking(self, folder: Path) -> list[str]:
-        """Which of its files a folder does not have."""
-        return [name for name in self.files if not any(folder.glob(name))]
+    def require(self, folder: Path) -> None:
+        """Checks that a folder has all of its files.
+
+        Raises:
+            InputError: it has not; the message says which, and how to come by them.
+        """
+        lacking = [name for name in self.files if not any(folder.glob(name))]
+        if not lacking:
+            return
+        convert = f"`orca data convert {self.name} {folder}`"
+        if self.conversion is not None and self.conversion.there(folder):
+            remedy = f"convert the published pickles that are there with {convert}"
+        else:
+            pickles = "" if self.conversion is None else f" and convert them with {convert}"
+            remedy = f"put the published files there{pickles}, or generate some with `orca data make {self.name} DIR`"
+        raise InputError(f"{folder} lacks {', '.join(lacking)}; {remedy}")
 
     def found(self) -> Path | None:
         """The folder that the user has given, None where there is none."""

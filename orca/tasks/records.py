@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orca.tasks.readers.tables import as_text
 from orca.types import InputError, InputKind
 
+LONGEST = 1000  # letters of a category
 UNKNOWN = 0  # the code of a missing category, and of one that train does not have
 
 
@@ -100,6 +101,10 @@ def _fitted(values: np.ndarray, name: str, coded: bool) -> Column:  # noqa: FBT0
     found = sorted({text for text in _texts(values, name) if text})
     if not found:
         raise InputError(f"column {name} has no value in train; leave it out")
+    if (longest := max(map(len, found))) > LONGEST:
+        raise InputError(
+            f"column {name} has a text of {longest} letters, more than {LONGEST}; it is no category: leave it out"
+        )
     return Column(name=name, categories=tuple(found))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
+from orca.tasks.assemble import Raw, row_digest
 from orca.tasks.checks import Finding
 
 BLOCK = 2**26  # bytes looked at at once
@@ -20,12 +19,12 @@ def blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, np.asarray(array[start : start + step])
 
 
-def repeated(parts: Mapping[str, Raw], *, chance: bool = False) -> Iterator[Finding]:
+def repeated(parts: Mapping[str, Raw], *, excuse: str = "") -> Iterator[Finding]:
     """Samples that come twice: in two splits, which is wrong, or in one, which is worth knowing.
 
     Args:
         parts: the raw splits.
-        chance: whether different samples may have equal values, as rows of a table; then nothing is wrong.
+        excuse: why splits may share samples, with which nothing is wrong; empty where they may not.
     """
     usable = {name: raw for name, raw in parts.items() if np.ndim(raw.x) and len(raw.x) == len(raw.y)}
     kinds = {raw.x.dtype.kind for raw in usable.values()}
@@ -45,10 +44,9 @@ def repeated(parts: Mapping[str, Raw], *, chance: bool = False) -> Iterator[Find
         if common_keys := first[one].keys() & first[other].keys():
             rows = [[row for row, key in enumerate(keys[name]) if key in common_keys] for name in (one, other)]
             at = first[one][keys[other][rows[1][0]]]
-            excuse = "; in a table these may be different samples with equal values" if chance else ""
             what = (
                 f"{len(rows[0])} of {len(keys[one])} rows of {one} are also in {other} ({len(rows[1])} of its "
-                f"{len(keys[other])} rows): row {rows[1][0]} of {other} is row {at} of {one}{excuse}"
+                f"{len(keys[other])} rows): row {rows[1][0]} of {other} is row {at} of {one}{excuse and '; '}{excuse}"
             )
             yield Finding(f"{one} and {other}", what, wrong=not excuse)
 
@@ -71,5 +69,5 @@ def _keys(raw: Raw, common: np.dtype | None) -> list[bytes]:
         values = block.astype(common) + 0 if common is not None else block  # + 0: -0.0 is 0.0
         for row, value in enumerate(values):
             valid = value if raw.length is None else value[..., : int(raw.length[start + row])]
-            found.append(hashlib.blake2b(valid.tobytes(), digest_size=16).digest())
+            found.append(row_digest(valid))
     return found

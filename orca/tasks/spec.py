@@ -51,6 +51,7 @@ class TaskSpec:
         archive: the ``NAME.npz`` that it reads; None for other tasks.
         classes: names of classes or labels as the files number them, where they are known before these are read.
         gaps: whether NaN in a field to predict is a cell that does not count, and no fault.
+        repeats: whether the published splits share samples, which is then no fault of the files.
     """
 
     name: str
@@ -68,6 +69,7 @@ class TaskSpec:
     archive: Archive | None = None
     classes: tuple[str, ...] = ()
     gaps: bool = False
+    repeats: bool = False
 
     @property
     def synthetic(self) -> bool:

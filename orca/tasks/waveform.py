@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import scipy.fft
 
 from orca.types import InputError
 
@@ -72,6 +71,7 @@ def mel_decibels(raw: np.ndarray, *, rate: int, bands: int, window: int, hop: in
     Returns:
         (n, M, 1 + T // hop) float32, each clip with mean 0.
     """
+    import scipy.fft
     from transformers.audio_utils import mel_filter_bank, window_function
 
     filters = mel_filter_bank(points // 2 + 1, bands, 0.0, rate / 2, rate).astype(np.float32)  # (points // 2 + 1, M)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import butter, find_peaks, sosfiltfilt
 
 FEATURES = ("beats", "mean RR", "RR variation", "RR differences", "shortest RR", "P power", "QRS width", "fast power",
             "atrial power", "kurtosis")  # fmt: skip
@@ -17,6 +16,8 @@ def beats_of(x: np.ndarray, rate: float) -> list[np.ndarray]:
     Peaks of the energy at 5 to 25 Hz, smoothed over 80 ms (as J. Pan, W. J. Tompkins, A real-time QRS detection
     algorithm, IEEE Trans. Biomed. Eng. 32(3), 1985, without their adaptive thresholds).
     """
+    from scipy.signal import butter, find_peaks, sosfiltfilt
+
     fast = sosfiltfilt(butter(2, (5, 25), "band", fs=rate, output="sos"), x)
     width = max(1, round(0.08 * rate))
     kernel = np.hanning(width + 2)[1:-1]
@@ -36,6 +37,8 @@ def _highest(row: np.ndarray, peak: int, reach: int) -> int:
 
 def rhythm(x: np.ndarray, rate: float) -> np.ndarray:
     """Features of signals (n, L), by FEATURES, (n, 10); scale and offset of a signal do not matter."""
+    from scipy.signal import butter, sosfiltfilt
+
     x = (x - x.mean(1, keepdims=True)) / np.maximum(x.std(1, keepdims=True), 1e-9)
     bands = {name: sosfiltfilt(butter(2, edges, "band", fs=rate, output="sos"), x).var(1)
              for name, edges in (("fast", (40, 0.45 * rate)), ("atrial", (4, 9)))}  # fmt: skip

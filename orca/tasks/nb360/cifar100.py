@@ -9,15 +9,18 @@ import numpy as np
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.shapes import CLASSES, draw_images, draw_labels
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
+from orca.tasks.readers.pickles import read_pickle
 from orca.types import InputError, Provenance
 
 FILE = "cifar-100.npz"
 PARTS = ("train", "test")
+SIDE = 32
 NEIGHBOURS = 1000  # images that the acceptance check looks at
 
 
@@ -49,10 +52,37 @@ def read(folder: Path) -> dict[str, Raw]:
     return parts
 
 
+def names(folder: Path) -> tuple[str, ...]:
+    """What the fine labels mean, which the published files tell and generated ones do not."""
+    path = folder / FILE
+    found = read_npz(path, prefix="classes").get("classes", np.zeros(0))
+    if len(found) not in (0, CLASSES):
+        raise InputError(f"classes in {path} has {len(found)} names; expected {CLASSES}")
+    return tuple(map(str, found))
+
+
+def safe_arrays(path: Path) -> Arrays:
+    """Of the pickles beside ``meta``: images (n, 32, 32, 3) of rows channel by channel, fine labels, their names."""
+    arrays = {}
+    for part in PARTS:
+        file = path.parent / part
+        found = as_dict(read_pickle(file), file, ("data", "fine_labels"))
+        data = as_numbers(found["data"], "data", file, ("n", 3 * SIDE * SIDE))
+        fine = as_numbers(found["fine_labels"], "fine_labels", file, ("n",))
+        same_length(file, data=len(data), fine_labels=len(fine))
+        images = data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)  # (n, 32, 32, 3)
+        arrays |= {f"x_{part}": np.ascontiguousarray(images, dtype=np.uint8), f"y_{part}": fine.astype(np.int64)}
+    names = as_dict(read_pickle(path), path, ("fine_label_names",))["fine_label_names"]
+    return arrays | {"classes": np.array([str(name) for name in names])}
+
+
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """Neighbours in pixels know more than chance and less than a network should."""
     (x, y), (x_test, y_test) = ((parts[part]["x"], parts[part]["y"]) for part in PARTS)
-    some, rows = x_test[:NEIGHBOURS].reshape(-1, x[0].size).astype(np.float32), x.reshape(len(x), -1).astype(np.float32)
+    some, rows = (
+        x_test[:NEIGHBOURS].reshape(-1, x[0].size).astype(np.float32),
+        x.reshape(len(x), -1).astype(np.float32),
+    )
     distance = (rows**2).sum(1) - 2 * some @ rows.T  # up to a constant for each row
     right = y[distance.argmin(1)] == y_test[: len(some)]
     return [
@@ -66,9 +96,13 @@ CIFAR100 = Published(
     files=(FILE,),
     read=read,
     maker=Maker(
-        version=1, small=Size(3000, 0, 1000, 32), published=Size(50_000, 0, 10_000, 32), draw=draw, write=write,
+        version=1, small=Size(3000, 0, 1000, SIDE), published=Size(50_000, 0, 10_000, SIDE), draw=draw, write=write,
         accept=accept, block=500,
     ),
+    conversion=Conversion(
+        "CIFAR-100", ("cifar-100-python/meta",), safe_arrays, lambda path: path.parents[1] / FILE
+    ),
+    names=names,
 )  # fmt: skip
 SPECS = (
     published_task(

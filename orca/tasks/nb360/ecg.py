@@ -8,18 +8,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
 
 from orca.tasks.assemble import Raw, hold_out
 from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.beats import FEATURES, beats_of, rhythm
 from orca.tasks.nb360.rhythms import LETTERS, RATE, durations, letters, records
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import numbers
+from orca.tasks.readers.pickles import read_pickle
 from orca.types import Examples, InputError, Provenance
 
 FILE = "challenge2017.npz"
@@ -39,6 +38,8 @@ def draw(points: int, count: int, generator: np.random.Generator, part: str) -> 
 
 def record_split(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the records of train and of test, as the reference draws them."""
+    from sklearn.model_selection import train_test_split
+
     train, test = train_test_split(np.arange(count), test_size=TEST, random_state=0)
     return np.asarray(train), np.asarray(test)
 
@@ -85,30 +86,54 @@ def read_records(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
     return split_up(data, length.astype(np.int64)), np.array([LETTERS.index(one) for one in label])
 
 
+def safe_arrays(path: Path) -> Arrays:
+    """Of the pickle: records end to end (float32), the length of each, and its rhythm as text."""
+    found = as_dict(read_pickle(path), path, ("data", "label"))
+    rows = [as_numbers(row, f"data[{i}]", path, ("T",)).astype(np.float32) for i, row in enumerate(found["data"])]
+    label = np.array([str(letter) for letter in found["label"]])
+    same_length(path, data=len(rows), label=len(label))
+    if not rows:
+        raise InputError(f"{path} has no records")
+    if other := sorted(set(label.tolist()) - set(LETTERS)):
+        raise InputError(f"label in {path} has {other[0]!r}; expected {', '.join(LETTERS)}")
+    return {"data": np.concatenate(rows), "length": np.array([len(row) for row in rows]), "label": label}
+
+
 def standardised(record: np.ndarray) -> np.ndarray:
     """A record with mean 0 and standard deviation 1 (a flat one stays 0), float32."""
     record = record.astype(np.float64)
     return ((record - record.mean()) / (record.std() or 1.0)).astype(np.float32)
 
 
-def windows(rows: Sequence[np.ndarray], which: np.ndarray, strides: Sequence[int] = (WINDOW,) * 4) -> Raw:
-    """Whole windows (n, WINDOW) of standardised records, by the stride of each record's class.
+def apart(samples: int, which: int) -> range:
+    """Windows that do not overlap."""
+    return range(0, samples - WINDOW + 1, WINDOW)
+
+
+def as_reference(samples: int, which: int) -> range:
+    """The windows of NAS-Bench-360, which leaves out the one that would end with the record."""
+    return range(0, samples - WINDOW, STRIDES[which])
+
+
+def windows(rows: Sequence[np.ndarray], which: np.ndarray, starts: Callable[[int, int], range] = apart) -> Raw:
+    """Whole windows (n, WINDOW) of standardised records.
 
     Args:
         rows: the records.
         which: their classes, (records,).
-        strides: samples from one window to the next, for each class.
+        starts: samples of a record and its class -> where its windows begin.
     """
+    at = [starts(len(row), int(k)) for row, k in zip(rows, which, strict=True)]
     cut = [
-        np.lib.stride_tricks.sliding_window_view(standardised(row), WINDOW)[:: strides[k]]
-        for row, k in zip(rows, which, strict=True)
-        if len(row) >= WINDOW
+        np.lib.stride_tricks.sliding_window_view(standardised(row), WINDOW)[found]
+        for row, found in zip(rows, at, strict=True)
+        if len(found)
     ]
-    counts = [max(0, (len(row) - WINDOW) // strides[k] + 1) for row, k in zip(rows, which, strict=True)]
-    return Raw(np.concatenate(cut) if cut else np.zeros((0, WINDOW), np.float32), np.repeat(which, counts))
+    x = np.concatenate(cut) if cut else np.zeros((0, WINDOW), np.float32)
+    return Raw(x, np.repeat(which, [len(found) for found in at]))
 
 
-def read(folder: Path, *, strides: Sequence[int] = (WINDOW,) * 4) -> dict[str, Raw]:
+def read(folder: Path, *, starts: Callable[[int, int], range] = apart) -> dict[str, Raw]:
     """Windows of train, validation and test; all windows of a record are in one of them."""
     rows, which = read_records(folder / FILE)
     if len(rows) < 10:
@@ -116,7 +141,7 @@ def read(folder: Path, *, strides: Sequence[int] = (WINDOW,) * 4) -> dict[str, R
     train, test = record_split(len(rows))
     held = hold_out(which[train], groups=np.arange(len(train)))
     parts = {"train": train[~held], "val": train[held], "test": test}
-    return {name: windows([rows[i] for i in part], which[part], strides) for name, part in parts.items()}
+    return {name: windows([rows[i] for i in part], which[part], starts) for name, part in parts.items()}
 
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
@@ -124,13 +149,15 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 
     Of a set without records of N or A, or with records shorter than a window, a check is NaN, which does not pass.
     """
+    from sklearn.metrics import roc_auc_score
+
     arrays = parts["train"]
     which = np.array([LETTERS.index(one) for one in arrays["label"]])
     rows = split_up(arrays["data"], arrays["length"])
     told = np.flatnonzero(which < 2)
     both = len(np.unique(which[told])) == 2
     found = np.concatenate([rhythm(rows[i][None], RATE) for i in told]) if both else np.zeros((0, len(FEATURES)))
-    normal = windows([row for row, k in zip(rows, which, strict=True) if k == 0], np.zeros((which == 0).sum(), int))
+    normal = windows([row for row, k in zip(rows, which, strict=True) if k == 0], which[which == 0])
     beats = [len(peaks) for peaks in beats_of(normal.x, RATE)] if len(normal.x) else []
     usual = float(np.mean([2 <= count <= 6 for count in beats])) if beats else np.nan
 
@@ -144,6 +171,8 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 
 def beat_features(train: Examples) -> Callable[[Examples], np.ndarray]:
     """Logistic regression, classes balanced, on features of the beats that are found in a window."""
+    from sklearn.linear_model import LogisticRegression
+
     x = rhythm(train.x[:, 0], RATE)
     mean, std = x.mean(0), np.maximum(x.std(0), 1e-9)
     model = LogisticRegression(max_iter=1000, class_weight="balanced").fit((x - mean) / std, train.y)
@@ -173,6 +202,7 @@ ECG = Published(
         version=1, small=Size(270, 0, 30, 30 * RATE), published=Size(7675, 0, 853, 61 * RATE), draw=draw, write=write,
         accept=accept, block=100,
     ),
+    conversion=Conversion("the PhysioNet challenge of 2017", ("challenge2017.pkl",), safe_arrays),
 )  # fmt: skip
 SOURCE = Provenance(
     "https://physionet.org/content/challenge-2017/1.0.0/",
@@ -185,13 +215,11 @@ FRAME = Frame(
 )  # fmt: skip
 SPECS = (
     published_task(ECG, FRAME, title="rhythm of 3.3 s of a single-lead ECG, other records in test", provenance=SOURCE),
-    replace(
-        published_task(
-            replace(ECG, read=partial(read, strides=STRIDES)),
-            replace(FRAME, notes=NOTES + SAME, version=101),  # other splits of the same files
-            title="rhythm of 3.3 s of a single-lead ECG, windows as in NAS-Bench-360",
-            provenance=SOURCE,
-        ),
+    published_task(
+        replace(ECG, read=partial(read, starts=as_reference)),
+        replace(FRAME, notes=NOTES + SAME),
         name="ecg-nb360",
+        title="rhythm of 3.3 s of a single-lead ECG, windows as in NAS-Bench-360",
+        provenance=SOURCE,
     ),
 )

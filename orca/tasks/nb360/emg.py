@@ -7,7 +7,6 @@ is how near electrode c lies to it. Muscles, gestures and people are the same in
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import butter, sosfilt
 
 from orca.runtime import rng
 
@@ -70,6 +69,8 @@ def repetitions(gesture: np.ndarray, subject: np.ndarray, generator: np.random.G
         subject: (n,).
         generator: of the repetitions.
     """
+    from scipy.signal import butter, sosfilt
+
     n, length = len(gesture), round(SECONDS * RATE)
     effort = np.exp(EFFORT * generator.standard_normal((n, MUSCLES)))
     level = (gestures()[gesture] * effort)[:, :, None] * envelope(n, generator)  # (n, MUSCLES, T)

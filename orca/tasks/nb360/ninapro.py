@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -69,12 +68,16 @@ def amplitudes(x: np.ndarray) -> np.ndarray:
 
 def amplitude_lda(train: Examples) -> Callable[[Examples], np.ndarray]:
     """Linear discriminant analysis on the electrodes' mean absolute values."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     model = LinearDiscriminantAnalysis().fit(amplitudes(train.x), train.y)
     return lambda data: model.decision_function(amplitudes(data.x))
 
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """Linear discriminant analysis on amplitudes does well, and badly once each window's electrodes are shuffled."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     train, test = (
         (amplitudes(parts[name]["x"].astype(np.float32).transpose(0, 2, 1)), parts[name]["y"])
         for name in ("train", "test")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.files import read_npz
+from orca.tasks.readers.arrays import numbers
 from orca.types import InputError
 
 ROWS = {"ss": 3, "pssm": 22, "sa": 1, "entropy": 1}  # channels of one residue, each tiled along rows and columns
@@ -42,36 +43,32 @@ class Protein:
         """
         found = read_npz(self.features, ["seq", *ROWS, *MAPS])
         length = len(str(found["seq"]))
-        features = {name: _rows(found[name], count, length, name, self.features) for name, count in ROWS.items()}
-        for name in MAPS:
-            _checked(found[name], (length, length), name, self.features)
-            features[name] = found[name].astype(np.float32)
+        features = {}
+        for name, shape in stored_shapes(length).items():
+            values = numbers(found[name], shape, _place(name, self.features, length)).astype(np.float32)
+            turned = values.T if name == "pssm" else values
+            features[name] = turned if name in MAPS else turned.reshape(ROWS[name], length)
         for name, values in features.items():
             if not np.abs(values).max() < LIMIT:
                 raise InputError(
                     f"{name} in {self.features} reaches {np.abs(values).max()}; expected less than {LIMIT}"
                 )
         distance = read_npz(self.distance, ["dist"])["dist"]
-        _checked(distance, (length, length), "dist", self.distance)
+        numbers(distance, (length, length), _place("dist", self.distance, length))
         distance = np.nan_to_num(distance.astype(np.float32), nan=np.inf)
         if not distance.max() <= FARTHEST:
             raise InputError(f"dist in {self.distance} reaches {distance.max()}; expected at most {FARTHEST} Angstrom")
         return features, with_diagonal(np.maximum(distance, LEAST))
 
 
-def _rows(values: np.ndarray, count: int, length: int, name: str, path: Path) -> np.ndarray:
-    """(count, L); one-channel features are (L,), ``pssm`` (L, 22), ``ss`` (3, L) in the files."""
-    shape = {1: (length,), 3: (3, length)}.get(count, (length, count))
-    _checked(values, shape, name, path)
-    return np.reshape(values.T if shape == (length, count) else values, (count, length)).astype(np.float32)
+def stored_shapes(length: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the features in the files of a protein of so many residues, by name."""
+    square = dict.fromkeys(MAPS, (length, length))
+    return {"ss": (3, length), "pssm": (length, 22), "sa": (length,), "entropy": (length,), **square}
 
 
-def _checked(values: np.ndarray, shape: tuple[int, ...], name: str, path: Path) -> None:
-    if values.shape != shape or values.dtype.kind not in "fiu":
-        raise InputError(
-            f"{name} in {path} is {values.dtype} of shape {values.shape}; expected numbers {shape}, as seq has "
-            f"{max(shape)} residues"
-        )
+def _place(name: str, path: Path, length: int) -> str:
+    return f"{name} in {path}, of {length} residues by seq,"
 
 
 def with_diagonal(distance: np.ndarray) -> np.ndarray:

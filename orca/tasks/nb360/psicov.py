@@ -11,11 +11,13 @@ from orca.dense import SEPARATION
 from orca.runtime import rng
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.converting import Conversion, as_dict, as_numbers
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.chain import distances
-from orca.tasks.nb360.pairs import CHANNELS, MAPS, PAD, ROWS, Protein, channels, on_canvas, window
+from orca.tasks.nb360.pairs import CHANNELS, MAPS, PAD, ROWS, Protein, channels, on_canvas, stored_shapes, window
 from orca.tasks.nb360.protein import CONTACT, proteins
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.readers.pickles import read_npy, read_pickle
 from orca.types import Examples, InputError, Provenance
 
 LISTS = {"train": "deepcov.lst", "test": "psicov.lst"}
@@ -74,7 +76,11 @@ def _listed(folder: Path, name: str, files: Mapping[str, Path]) -> dict[str, Pro
     paths = sorted(folder.rglob(name))
     if not paths:
         raise InputError(f"{folder} lacks {name}; expected the names of proteins, one a line")
-    names = [line.strip() for line in paths[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = paths[0].read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as fault:
+        raise InputError(f"{paths[0]} is no text in UTF-8 ({fault}); expected the names of proteins") from fault
+    names = [line.split()[0] for line in lines if line.strip()]  # lengths may stand beside them
     if not names:
         raise InputError(f"{paths[0]} names no protein; expected one a line")
     for protein in names:
@@ -84,6 +90,22 @@ def _listed(folder: Path, name: str, files: Mapping[str, Path]) -> dict[str, Pro
                 f"there are .pkl and .npy files, convert them with `orca data convert psicov {folder}`"
             )
     return {protein: Protein(files[f"{protein}.npz"], files[f"{protein}-cb.npz"]) for protein in names}
+
+
+def safe_arrays(path: Path) -> Arrays:
+    """Of a pickle: the features of a protein by name with its sequence, or the distances of its residues (L, L)."""
+    if path.suffix == ".npy":
+        found = read_npy(path)
+        parts = list(found.flat) if isinstance(found, np.ndarray) else []
+        if len(parts) != 3:
+            raise InputError(f"{path} holds something else than length, sequence and distances")
+        length = len(parts[1]) if isinstance(parts[1], str) else parts[0]
+        return {"dist": as_numbers(parts[2], "the third part", path, (length, length))}
+    found = as_dict(read_pickle(path), path, ("seq", *ROWS, *MAPS))
+    shapes = stored_shapes(len(found["seq"]))
+    return {"seq": np.array(str(found["seq"]))} | {
+        name: as_numbers(found[name], name, path, shape) for name, shape in shapes.items()
+    }
 
 
 def _mapped(found: Mapping[str, Protein], canvas: int, *, train: bool) -> Raw:
@@ -123,7 +145,7 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 def separation(train: Examples) -> Callable[[Examples], np.ndarray]:
     """The mean distance of pairs so far apart along the chain."""
     profile = _profile(train.y)
-    return lambda data: np.broadcast_to(profile[_apart(data.y)], data.y.shape)
+    return lambda data: np.broadcast_to(profile[_apart(data.x)], (len(data.x), 1, *data.x.shape[2:]))
 
 
 def pairwise(train: Examples) -> Callable[[Examples], np.ndarray]:
@@ -164,6 +186,7 @@ PSICOV = Published(
         version=1, small=Size(100, 0, 30, 64), published=Size(3456, 0, 150, 512), draw=draw, write=write,
         accept=accept, block=25,
     ),
+    conversion=Conversion("PSICOV", ("**/features/*.pkl", "**/distance/*-cb.npy"), safe_arrays),
 )  # fmt: skip
 SPECS = (
     published_task(

@@ -5,6 +5,7 @@ What counts is in the middle of a sequence; copies of the motifs at its sides, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -49,6 +50,7 @@ PLANTED = {
 DECOY = 0.3  # probability of a motif at the sides
 ALONE = 0.06  # and of one of a pair in the middle
 APART = (10, 60)  # bases between the beginnings of a pair
+BLOCK = 1000  # sequences that are scanned together
 NOISE = 0.01  # share of labels that are turned over
 CHANCE = 0.02  # tolerated probability of a hit in the middle of random DNA, if a mismatch is to count as one
 
@@ -193,31 +195,36 @@ def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.any(a & (found > 0), axis=1)
 
 
-def _margins(x: np.ndarray, labels: list[tuple[str, ...]]) -> np.ndarray:
+def _margins(x: np.ndarray, labels: list[tuple[str, ...]], found: Mapping[str, np.ndarray]) -> np.ndarray:
     """How far each label's condition is met, (n, K), positive where it is, pairs at any distance."""
     gc = np.isin(x, (1, 2)).mean(1)
-    needed = sorted({name for _, *names in labels for name in names} | {PIONEER})
-    best = {name: hits(x, name).max(1) for name in needed}
+    best = {name: places.max(1) for name, places in found.items()}
     out = np.zeros((len(x), len(labels)))
     for k, (kind, *names) in enumerate(labels):
         first, *second = (best[name] for name in names) if names else (best[PIONEER],)
         other = second[0] if second else first
         out[:, k] = {
-            "one": first,
-            "and": np.minimum(first, other),
-            "or": np.maximum(first, other),
-            "not": np.minimum(first, -other),
-            "gc": np.minimum(first, 20 * (gc - 0.5)),
-            "open": np.sort(hits(x, PIONEER), axis=1)[:, -COPIES:].sum(1),
-        }[kind]
+            "one": lambda first, other: first,
+            "and": np.minimum,
+            "or": np.maximum,
+            "not": lambda first, other: np.minimum(first, -other),
+            "gc": lambda first, other: np.minimum(first, 20 * (gc - 0.5)),
+            "open": lambda first, other: np.sort(found[PIONEER], axis=1)[:, -COPIES:].sum(1),
+        }[kind](first, other)
     return out
 
 
+def _found(x: np.ndarray, labels: list[tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """The hits of every motif that the labels need."""
+    return {name: hits(x, name) for name in sorted({name for _, *names in labels for name in names} | {PIONEER})}
+
+
 def _truth(x: np.ndarray, labels: list[tuple[str, ...]], access: np.ndarray) -> np.ndarray:
-    truth = _margins(x, labels) >= 0
+    found = _found(x, labels)
+    truth = _margins(x, labels, found) >= 0
     for k, (kind, *names) in enumerate(labels):
         if kind == "and":
-            truth[:, k] = _near(*(hits(x, name) for name in names))
+            truth[:, k] = _near(*(found[name] for name in names))
         if kind == "open":
             truth[:, k] = access
     return truth
@@ -225,4 +232,6 @@ def _truth(x: np.ndarray, labels: list[tuple[str, ...]], access: np.ndarray) -> 
 
 def scan(onehot: np.ndarray, points: int) -> np.ndarray:
     """Scores of an oracle that knows motifs and logic, but neither noise nor spacing: (n, L, 4) -> (n, K)."""
-    return _margins(onehot.argmax(2).astype(np.int8), labels_of(points))
+    labels = labels_of(points)
+    blocks = (onehot[i : i + BLOCK].argmax(2).astype(np.int8) for i in range(0, len(onehot), BLOCK))
+    return np.concatenate([_margins(x, labels, _found(x, labels)) for x in blocks])

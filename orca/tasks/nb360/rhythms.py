@@ -8,7 +8,6 @@ noise. The rules of A, O and ``~`` are Orca's, made to be plausible, not fitted 
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import butter, sosfilt
 
 from orca.tasks.nb360.ecgsyn import SHORTEST, ST, Bumps, P, Q, S, T, integrate, rr_process, sinus_intervals, turns
 
@@ -133,6 +132,8 @@ def noise(clean: np.ndarray, drowned: np.ndarray, generator: np.random.Generator
     Muscles, 20 to 100 Hz: 12 to 25 dB under the signal, of drowned records 5 to 12 dB over it. Wander of the baseline:
     sinusoids of .05 to .5 Hz. Drowned records have steps and mains hum besides.
     """
+    from scipy.signal import butter, sosfilt
+
     n, samples = clean.shape
     times = np.arange(samples) / RATE
     ratio = np.where(drowned, generator.uniform(-12, -5, n), generator.uniform(12, 25, n))  # dB

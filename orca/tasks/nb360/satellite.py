@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
-from sklearn.neighbors import KNeighborsClassifier
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.phenology import COVERS, FIELD, GROUPS, dates, series, shares
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
+from orca.tasks.readers.pickles import read_npy
 from orca.types import InputError, Provenance
 
 SPLITS = ("train", "test")
@@ -55,8 +55,20 @@ def _read(path: Path) -> Raw:
     return Raw(x, y - 1)
 
 
+def safe_arrays(path: Path) -> Arrays:
+    """Of a pickle: data and labels as they are."""
+    found = as_dict(read_npy(path), path, ("data", "label"))
+    data = as_numbers(found["data"], "data", path, ("n", DATES))
+    label = as_numbers(found["label"], "label", path, ("n",))
+    same_length(path, data=len(data), label=len(label))
+    return {"data": data, "label": label}
+
+
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """One nearest neighbour does well but not too well, and confuses covers of one group."""
+    from sklearn.metrics import confusion_matrix
+    from sklearn.neighbors import KNeighborsClassifier
+
     train, test = parts["train"], parts["test"]
     answers = KNeighborsClassifier(1).fit(train["data"], train["label"]).predict(test["data"])
     found = confusion_matrix(test["label"], answers, labels=np.arange(1, len(COVERS) + 1))
@@ -75,6 +87,7 @@ SATELLITE = Published(
         version=1, small=Size(4000, 0, 800, DATES), published=Size(900_000, 0, 100_000, DATES), draw=draw, write=write,
         accept=accept, block=1000,
     ),
+    conversion=Conversion("Satellite", tuple(f"satellite_{name}.npy" for name in SPLITS), safe_arrays),
 )  # fmt: skip
 SPECS = (
     published_task(

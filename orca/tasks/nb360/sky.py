@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import binary_dilation, gaussian_filter
-from scipy.signal import fftconvolve
 
 SIDE = 256  # pixels of a published frame; smaller ones have fewer sources
 SATURATION = 8e4  # electrons
@@ -21,6 +19,8 @@ def frame(points: int, generator: np.random.Generator) -> tuple[np.ndarray, floa
     Returns:
         (3, points, points) float32: image in electrons, mask of the rays, pixels that do not count; electrons.
     """
+    from scipy.ndimage import binary_dilation
+
     sky = float(np.exp(generator.uniform(np.log(20), np.log(200))))
     psf = moffat(33, fwhm=2.0, beta=generator.uniform(3, 4.5))
     scene = sky + stars(points, psf, generator) + galaxies(points, psf, generator)
@@ -55,6 +55,8 @@ def fluxes(count: int, low: float, high: float, generator: np.random.Generator) 
 
 def stars(points: int, psf: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Points at any place, (points, points) electrons."""
+    from scipy.signal import fftconvolve
+
     count = generator.poisson(generator.uniform(5, 40) * (points / SIDE) ** 2)
     place = generator.uniform(0, points - 1, (count, 2))
     light = _deposit(place, fluxes(count, 300, 2e5, generator), points)
@@ -63,6 +65,8 @@ def stars(points: int, psf: np.ndarray, generator: np.random.Generator) -> np.nd
 
 def galaxies(points: int, psf: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Sersic profiles exp(-b (r / R_e)^(1/n)), b = 2n - 1/3 (Ciotti & Bertin 1999), as blurred as the stars."""
+    from scipy.signal import fftconvolve
+
     light = np.zeros((points, points))
     rows, columns = np.mgrid[:points, :points]
     for _ in range(generator.poisson(generator.uniform(3, 15) * (points / SIDE) ** 2)):
@@ -83,6 +87,8 @@ def tracks(points: int, share: float, generator: np.random.Generator) -> np.ndar
     U^(1/4); it crosses depth * tan t pixels and leaves Moyal-distributed charge for each micrometre of its path, which
     diffuses by 0.3 to 0.5 pixels.
     """
+    from scipy.ndimage import gaussian_filter
+
     count = generator.poisson(share * points**2 / PIXELS_PER_RAY)
     upright = generator.random(count) ** 0.25
     length = np.clip(DEPTH * np.sqrt(1 / upright**2 - 1), 0, LONGEST)

@@ -9,12 +9,14 @@ import numpy as np
 
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.shapes import CLASSES, draw_images, draw_labels
 from orca.tasks.nb360.sphere import grid, project, random_rotations, weights
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
+from orca.tasks.readers.pickles import read_pickle
 from orca.types import InputError, Provenance
 
 FILE = "s2_cifar100.npz"
@@ -54,6 +56,18 @@ def read(folder: Path) -> dict[str, Raw]:
     return parts
 
 
+def safe_arrays(path: Path) -> Arrays:
+    """Of the gzipped pickle: images and labels of both parts."""
+    found, arrays = as_dict(read_pickle(path), path, PARTS), {}
+    for part in PARTS:
+        inner = as_dict(found[part], f"{path}[{part}]", ("images", "labels"))
+        images = as_numbers(inner["images"], f"{part}.images", path, ("n", 3, "H", "W"))
+        labels = as_numbers(inner["labels"], f"{part}.labels", path, ("n",))
+        same_length(path, **{f"{part}.images": len(images), f"{part}.labels": len(labels)})
+        arrays |= {f"{part}_images": images, f"{part}_labels": labels}
+    return arrays
+
+
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """The rotated grid integrates what the grid does, and images cover about half of the sphere."""
     bandwidth = points // 2
@@ -82,6 +96,7 @@ SPHERICAL = Published(
         version=1, small=Size(3000, 0, 500, 60), published=Size(50_000, 0, 10_000, 60), draw=draw, write=write,
         accept=accept, block=100,
     ),
+    conversion=Conversion("spherical CIFAR-100", ("s2_cifar100.gz",), safe_arrays),
 )  # fmt: skip
 SPECS = (
     published_task(

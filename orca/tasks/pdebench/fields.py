@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
-from orca.tasks.pdebench.files import frame_at, split_first
 from orca.tasks.pdebench.groups import split_last
+from orca.tasks.pdebench.merged import frame_at, split_first, write_stack
 from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
 
 CELLS = 128  # per side of a published file
@@ -22,13 +22,13 @@ def frame_times(end: float, points: int, *, steps: int) -> np.ndarray:
     return np.linspace(0, end, (steps if points >= CELLS else 2) + 1)
 
 
-def write_stacks(path: Path, stacks: Mapping[str, np.ndarray], coordinates: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays over all samples, with ``x-coordinate`` and so on."""
+def write_stacks(path: Path, stacks: Mapping[str, Sequence[np.ndarray]], coordinates: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays over all samples, each of its parts in turn, with ``x-coordinate`` and so on."""
     import h5py
 
     with h5py.File(path, "w") as file:
-        for name, values in stacks.items():
-            file[name] = values
+        for name, arrays in stacks.items():
+            write_stack(file, name, arrays)
         for axis, values in coordinates.items():
             file[f"{axis}-coordinate"] = values.astype(np.float32)
 

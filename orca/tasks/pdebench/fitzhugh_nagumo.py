@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.fft import dctn, idctn
 
 DIFFUSION = (1e-3, 5e-3)  # of u and v
 THRESHOLD = 5e-3
@@ -56,6 +55,8 @@ def reaction(state: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(state: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    from scipy.fft import dctn, idctn
+
     return np.asarray(idctn(dctn(state, axes=(-2, -1)) * factor, axes=(-2, -1)))
 
 

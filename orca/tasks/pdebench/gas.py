@@ -9,7 +9,6 @@ States are stacked: density, velocity, pressure (3, n, X), or what is conserved,
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve_banded
 
 from orca.tasks.pdebench.line import divergence, faces, heun, march
 
@@ -71,6 +70,8 @@ def _solve_periodic(density: np.ndarray, stiff: np.ndarray, right: np.ndarray) -
 
     One tridiagonal system for all rows; the corners by the formula of Sherman and Morrison.
     """
+    from scipy.linalg import solve_banded
+
     before = np.roll(stiff, 1, -1)
     corner = before[:, :1]  # (n, 1), the face between the last cell and the first
     main = density + stiff + before

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from orca.tasks.assemble import Raw
-from orca.tasks.pdebench.files import TEST, frame_at
+from orca.tasks.pdebench.merged import TEST, frame_at
 from orca.tasks.published import Arrays
 from orca.tasks.readers.hdf5 import dataset, listed, open_hdf5
 from orca.types import InputError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.fields import CELLS, KEY, frame_times
-from orca.tasks.pdebench.files import CITATION
 from orca.tasks.pdebench.finite_volume import evolve, shallow_water
 from orca.tasks.pdebench.groups import read_groups, write_groups
+from orca.tasks.pdebench.merged import CITATION, LOOKED_AT
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
@@ -64,41 +65,22 @@ def draw_hard(points: int, count: int, generator: np.random.Generator, part: str
     return {KEY: heights(first, frame_times(END, points, steps=STEPS))[..., None]}
 
 
-def write(folder: Path, parts: Mapping[str, Arrays], points: int) -> None:
-    """Writes the published file."""
+def write(folder: Path, parts: Mapping[str, Arrays], points: int, *, file: str) -> None:
+    """Writes the file of a set."""
     write_groups(
-        folder / FILE, parts, times=frame_times(END, points, steps=STEPS), axes=dict.fromkeys("xy", centres(points))
+        folder / file, parts, times=frame_times(END, points, steps=STEPS), axes=dict.fromkeys("xy", centres(points))
     )
 
 
-def write_hard(folder: Path, parts: Mapping[str, Arrays], points: int) -> None:
-    """Writes the harder set in the same format."""
-    write_groups(
-        folder / HARD_FILE,
-        parts,
-        times=frame_times(END, points, steps=STEPS),
-        axes=dict.fromkeys("xy", centres(points)),
-    )
-
-
-def _read(path: Path) -> dict[str, Raw]:
-    raw = read_groups(path, channels=1, axes=("x", "y"), time=END, end=END)
-    return {name: Raw(part.x[:, 0], part.y[:, 0]) for name, part in raw.items()}
-
-
-def read(folder: Path) -> dict[str, Raw]:
+def read(folder: Path, *, file: str) -> dict[str, Raw]:
     """Heights at both times, (n, X, Y)."""
-    return _read(folder / FILE)
-
-
-def read_hard(folder: Path) -> dict[str, Raw]:
-    """The same of the harder set."""
-    return _read(folder / HARD_FILE)
+    raw = read_groups(folder / file, channels=1, axes=("x", "y"), time=END, end=END)
+    return {name: Raw(part.x[:, 0], part.y[:, 0]) for name, part in raw.items()}
 
 
 def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """Mass is kept, and no water is higher than the dam or lower than the ground."""
-    h = parts["train"][KEY][..., 0].astype(np.float64)
+    h = parts["train"][KEY][:LOOKED_AT][..., 0].astype(np.float64)
     mass = h.sum((2, 3))
     lost = np.abs(mass[:, -1] / mass[:, 0] - 1)
     highest = h.max((1, 2, 3)) / h[:, 0].max((1, 2))
@@ -109,14 +91,14 @@ def accept(parts: Mapping[str, Arrays], points: int) -> list[Check]:
 
 def accept_radial(parts: Mapping[str, Arrays], points: int) -> list[Check]:
     """The same, and turned by a quarter or mirrored it stays as it is."""
-    h = parts["train"][KEY][:, -1, ..., 0]
+    h = parts["train"][KEY][:LOOKED_AT][:, -1, ..., 0]
     turned = max(float(np.abs(h - other).max()) for other in (np.rot90(h, axes=(1, 2)), h.transpose(0, 2, 1)))
     return [*accept(parts, points), Check("largest change by a quarter turn or mirror", turned, 0, 1e-4)]
 
 
 def still_water(train: Examples) -> Callable[[Examples], np.ndarray]:
     """A height of 1 everywhere."""
-    return lambda data: np.ones_like(data.y)
+    return lambda data: np.ones_like(data.x)
 
 
 def nearest_by_volume(train: Examples) -> Callable[[Examples], np.ndarray]:
@@ -128,23 +110,25 @@ def nearest_by_volume(train: Examples) -> Callable[[Examples], np.ndarray]:
 RADIAL = Published(
     name="shallow-water",
     files=(FILE,),
-    read=read,
+    read=partial(read, file=FILE),
     maker=Maker(
-        version=1, small=Size(450, 0, 50, 64), published=Size(900, 0, 100, CELLS), draw=draw, write=write,
+        version=1, small=Size(450, 0, 50, 64), published=Size(900, 0, 100, CELLS), draw=draw,
+        write=partial(write, file=FILE),
         accept=accept_radial, block=450,
     ),
 )  # fmt: skip
 HARD = Published(
     name="shallow-water-hard",
     files=(HARD_FILE,),
-    read=read_hard,
+    read=partial(read, file=HARD_FILE),
     maker=Maker(
-        version=1, small=Size(270, 0, 30, 48), published=Size(900, 0, 100, CELLS), draw=draw_hard, write=write_hard,
+        version=1, small=Size(270, 0, 30, 48), published=Size(900, 0, 100, CELLS), draw=draw_hard,
+        write=partial(write, file=HARD_FILE),
         accept=accept, block=10,
     ),
 )  # fmt: skip
 _FRAME = Frame(
-    "grid", "field", "nrmse", GridEncoding(channels="none"),
+    "grid", "field", "nrmse", GridEncoding(channels="none"), repeats=True,
     predictors={"h = 1": still_water, "nearest by volume": nearest_by_volume},
     notes=(
         "ORCA's one-shot map: the height at t = 1 from the one at t = 0",
@@ -160,7 +144,7 @@ SPECS = (
     ),
     published_task(
         HARD,
-        replace(_FRAME, notes=("the dam has a random radius, height and centre; no published numbers",)),
+        replace(_FRAME, repeats=False, notes=("the dam has a random radius, height and centre; no published numbers",)),
         title="shallow water, dams of random height and centre, height at t = 1 from the one at t = 0",
         provenance=Provenance(
             "generated by finite volumes", "Apache-2.0 (generated)", f"after {CITATION}", synthetic=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ def read_npy(path: Path, axes: Sequence[int | str]) -> np.ndarray:
 
     Args:
         path: the file.
-        axes: as for ``numbers``.
+        axes: as for ``check_axes``.
 
     Raises:
         InputError: it is not there, no npy file, damaged, holds pickled objects, or is not as expected.
@@ -57,24 +58,38 @@ def _no_npy(path: Path, fault: Exception) -> InputError:
     return InputError(f"{path} is no .npy file, or it is damaged ({fault}); get or make it again")
 
 
-def numbers(found: np.ndarray, axes: Sequence[int | str], place: str) -> np.ndarray:
+def numbers(found: Any, axes: Sequence[int | str], place: str) -> Any:
     """The array itself, if it holds numbers and has these axes.
 
     Args:
-        found: what was read.
-        axes: a number where the length is fixed, a name where it is not.
+        found: what was read: an array, or a dataset of a file.
+        axes: as for ``check_axes``.
         place: key and file, for messages.
 
     Raises:
         InputError: it is something else.
     """
-    wanted = f"({', '.join(map(str, axes))}{',' * (len(axes) == 1)})"
-    fixed = [(size, length) for size, length in zip(axes, found.shape, strict=False) if isinstance(size, int)]
-    if found.ndim != len(axes) or any(size != length for size, length in fixed):
-        raise InputError(f"{place} has shape {found.shape}; expected {wanted}")
     if found.dtype.kind not in "fiu":
         raise InputError(f"{place} holds {found.dtype}; expected numbers")
+    check_axes(found.shape, axes, place)
     return found
+
+
+def check_axes(shape: Sequence[int], axes: Sequence[int | str], place: str) -> None:
+    """Checks the shape of an array.
+
+    Args:
+        shape: what was found.
+        axes: a number where the length is fixed, a name where it is not.
+        place: key and file, for messages.
+
+    Raises:
+        InputError: it is another shape.
+    """
+    fits = all(isinstance(axis, str) or axis == length for axis, length in zip(axes, shape, strict=False))
+    if len(shape) != len(axes) or not fits:
+        wanted = ", ".join(map(str, axes)) + "," * (len(axes) == 1)
+        raise InputError(f"{place} has shape {tuple(shape)}; expected ({wanted})")
 
 
 def labels(found: np.ndarray, low: int, high: int, place: str) -> np.ndarray:

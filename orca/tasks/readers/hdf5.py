@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from orca.tasks.readers.arrays import numbers
 from orca.types import InputError
 
 BLOCK = 2**26  # bytes read at once
@@ -40,7 +41,7 @@ def dataset(file: Any, key: str, axes: Sequence[int | str]) -> Any:
     Args:
         file: the file, or a group of it.
         key: the dataset's name.
-        axes: its axes: a number where the length is fixed, a name where it is not.
+        axes: as for ``check_axes``.
 
     Raises:
         InputError: it is not there, holds no numbers, or has another shape.
@@ -49,15 +50,9 @@ def dataset(file: Any, key: str, axes: Sequence[int | str]) -> Any:
     if key not in file:
         raise InputError(f"{path} lacks {key}; it has {listed(file)}")
     found = file[key]
-    shape = getattr(found, "shape", None)
-    wanted = f"({', '.join(map(str, axes))})"
-    if shape is None:
-        raise InputError(f"{key} in {path} is a group; expected an array {wanted}")
-    if len(shape) != len(axes) or any(isinstance(a, int) and a != s for a, s in zip(axes, shape, strict=True)):
-        raise InputError(f"{key} in {path} has shape {shape}; expected {wanted}")
-    if found.dtype.kind not in "fiu":
-        raise InputError(f"{key} in {path} holds {found.dtype}; expected numbers")
-    return found
+    if not hasattr(found, "shape"):
+        raise InputError(f"{key} in {path} is a group; expected an array ({', '.join(map(str, axes))})")
+    return numbers(found, axes, f"{key} in {path}")
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.tasks.readers.arrays import check_axes
 from orca.tasks.readers.hdf5 import dataset, open_hdf5
 from orca.types import InputError
 
@@ -52,7 +53,7 @@ def matlab_array(path: Path, key: str, axes: Sequence[int | str]) -> MatlabArray
     Args:
         path: a file of version 5 or 7.3.
         key: name of the variable.
-        axes: its axes as MATLAB shows them: a number where the length is fixed, a name where it is not.
+        axes: its axes as MATLAB shows them, as for ``check_axes``.
 
     Raises:
         InputError: there is no such file, it is none of MATLAB's or damaged, or the variable is not there, holds no
@@ -64,10 +65,10 @@ def matlab_array(path: Path, key: str, axes: Sequence[int | str]) -> MatlabArray
         with open_hdf5(path) as file:
             found = dataset(file, key, [str(axis) for axis in axes[::-1]])  # lengths are compared as MATLAB shows them
             shape = tuple(found.shape[::-1])
-        _check_shape(path, key, shape, axes, note=" once its axes are reversed, as version 7.3 stores them")
+        check_axes(shape, axes, f"{key} in {path}, its axes reversed as version 7.3 stores them,")
         return MatlabArray(path, key, shape, hdf5=True)
     shape = _shape_of_version_5(path, key)
-    _check_shape(path, key, shape, axes)
+    check_axes(shape, axes, f"{key} in {path}")
     return MatlabArray(path, key, shape, hdf5=False)
 
 
@@ -105,12 +106,6 @@ def _shape_of_version_5(path: Path, key: str) -> tuple[int, ...]:
     if kind not in NUMBERS:
         raise InputError(f"{key} in {path} is of MATLAB's class {kind}; expected an array of numbers")
     return shape
-
-
-def _check_shape(path: Path, key: str, shape: tuple[int, ...], axes: Sequence[int | str], note: str = "") -> None:
-    fits = len(shape) == len(axes) and all(isinstance(a, str) or a == s for a, s in zip(axes, shape, strict=True))
-    if not fits:
-        raise InputError(f"{key} in {path} has shape {shape}{note}; expected ({', '.join(map(str, axes))})")
 
 
 def _damage() -> tuple[type[Exception], ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from orca.tasks.readers.wav import read_wav
 from orca.types import InputError
 
 SOUNDS = (".wav",)
@@ -86,40 +85,21 @@ def _header(text: str) -> dict[str, str]:
 
 
 def read_sounds(files: Sequence[Path], rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clips of WAV files as rows (n, T), zero after their end, and the length of each; several channels are averaged.
+    """Clips of WAV files as rows (n, T) float32 in [-1, 1], zero after their end, and the length of each.
 
     Args:
         files: paths.
         rate: in Hz, of every one of them.
 
     Raises:
-        InputError: a file is not there, no WAV file, empty, or of another rate.
+        InputError: as ``read_wav``.
     """
-    clips = [_sound(file, rate) for file in files]
+    clips = [read_wav(file, rate) for file in files]
     length = np.array([len(clip) for clip in clips], dtype=np.int64)
-    rows = np.zeros((len(clips), int(length.max())), np.result_type(*clips))
+    rows = np.zeros((len(clips), int(length.max())), np.float32)
     for row, clip in zip(rows, clips, strict=True):
         row[: len(clip)] = clip
     return rows, length
-
-
-def _sound(file: Path, rate: int) -> np.ndarray:
-    from scipy.io import wavfile
-
-    _there(file)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks of other programs
-            found, clip = wavfile.read(file)
-    except (ValueError, EOFError, OSError, struct.error) as fault:
-        raise InputError(f"{file} is no WAV file, or it is damaged ({fault})") from fault
-    if found != rate:
-        raise InputError(f"{file} is sampled at {found} Hz, and sample_rate says {rate}; bring all files to one rate")
-    if not len(clip):
-        raise InputError(f"{file} has no samples")
-    if clip.dtype == np.uint8:  # silence is 128
-        clip = (clip.astype(np.int16) - 128) * np.int16(256)
-    return clip if clip.ndim == 1 else clip.mean(1).astype(clip.dtype)
 
 
 def read_images(files: Sequence[Path]) -> np.ndarray:

@@ -21,7 +21,6 @@ from orca.tasks.readers.media import LISTS
 from orca.types import InputError
 
 MISSING = "?"  # besides what pandas takes for missing: nothing, NA, NaN, null and the like
-LONGEST = 1000  # letters of a text
 
 
 def read_table(path: Path) -> np.ndarray:
@@ -135,10 +134,6 @@ def _gone(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _arff(path: Path) -> dict[str, Any]:
-    return read_arff(path)
-
-
 def _distinct(names: Sequence[str], path: Path) -> None:
     if twice := next(_repeated(names), None):
         raise InputError(f"{path} has two columns called {twice}; give them different names")
@@ -161,12 +156,7 @@ def _column(values: Any, where: str) -> np.ndarray:
             raise InputError(f"{where} has an infinite number in row {int(np.isinf(values).argmax())}; mend it")
         return values
     texts = ["" if value is None else as_text(value, where, row) for row, value in enumerate(values)]
-    longest = max(map(len, texts))
-    if longest > LONGEST and not where.startswith("column sequence of"):
-        raise InputError(
-            f"{where} has a text of {longest} letters, more than {LONGEST}; it is no category: leave it out"
-        )
-    return np.array(texts, dtype=f"U{max(1, longest)}")
+    return np.array(texts, dtype=f"U{max(1, *map(len, texts))}")
 
 
 def as_text(value: Any, where: str, row: int) -> str:
@@ -185,7 +175,7 @@ def as_text(value: Any, where: str, row: int) -> str:
 
 
 TABLES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    ".csv": _separated(","), ".tsv": _separated("\t"), ".parquet": _parquet, ".arff": _arff,
+    ".csv": _separated(","), ".tsv": _separated("\t"), ".parquet": _parquet, ".arff": read_arff,
     **LISTS, HUB: read_dataset,
 }  # fmt: skip
 TABLE_NAMES = ", ".join({"": "a folder", HUB: "hf:NAME"}.get(suffix, suffix) for suffix in TABLES)

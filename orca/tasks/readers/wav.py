@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
 from orca.types import InputError
 
@@ -22,6 +21,8 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
     Raises:
         InputError: it is not there, no WAV file, empty, of another rate, or has samples that are not finite.
     """
+    from scipy.io import wavfile
+
     if not path.is_file():
         raise InputError(f"there is no file {path}; expected a WAV file")
     try:
