@@ -52,6 +52,7 @@ def test_spec_augment_masks_one_or_two_times_up_to_its_shares_with_the_minimum()
     y = spec_augment(x, None, seeded())
     changed = (y != x)[:, 0]
     least = x.amin((1, 2, 3))
+    counts: list[tuple[int, ...]] = []
     assert 0.4 < float(changed.flatten(1).any(1).float().mean()) < 0.6
     for i in torch.nonzero(changed.flatten(1).any(1)).flatten():
         assert (y[i, 0][changed[i]] == least[i]).all()
@@ -62,6 +63,13 @@ def test_spec_augment_masks_one_or_two_times_up_to_its_shares_with_the_minimum()
         assert bands.sum() <= 2 * BANDS * 40
         assert frames.sum() <= 2 * FRAMES * 50
         assert not (hidden & ~bands[:, None] & ~frames).sum() > 1  # but for the minimum itself
+        counts.append((runs(bands), runs(frames), int(bands.sum()), int(frames.sum())))
+    bands_twice, frames_twice, widest, longest = (max(found) for found in zip(*counts, strict=True))
+    assert (bands_twice, frames_twice) == (2, 2)
+    assert widest > BANDS * 40  # more than one mask covers
+    assert longest > FRAMES * 50
+    assert any(b and not f for b, f, *_ in counts)
+    assert any(f and not b for b, f, *_ in counts)
 
 
 def test_spec_augment_leaves_what_lies_behind_the_end() -> None:
@@ -69,6 +77,7 @@ def test_spec_augment_leaves_what_lies_behind_the_end() -> None:
     x = -1 - noise(40, 8, 50).abs()
     x[torch.arange(50) >= length[:, None, None].expand(-1, 8, 1)] = 0
     y = spec_augment(x, length, seeded())
+    assert (y != x).any()
     behind = (torch.arange(50) >= length[:, None])[:, None].expand_as(x)
     assert (y[behind] == 0).all()
     assert (y[~behind] < 0).all()
