@@ -31,8 +31,8 @@ from orca.tasks.published import Size
 from orca.tasks.readers.wav import read_wav
 from orca.types import Examples, InputError
 
-FSD_FRAME = Frame("grid", "multilabel", "map", ENCODING)
-DNA_FRAME = Frame("sequence", "multilabel", "macro_auroc", DnaEncoding())
+FSD_FRAME = Frame("multilabel", "map", ENCODING)
+DNA_FRAME = Frame("multilabel", "macro_auroc", DnaEncoding())
 
 
 @pytest.fixture(autouse=True)

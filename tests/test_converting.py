@@ -191,7 +191,7 @@ def test_the_names_of_cifars_classes_reach_its_reports(tmp_path: Path) -> None:
     names = [f"thing {k}" for k in range(100)]
     x, y = RNG.integers(0, 256, (400, 8, 8, 3), np.uint8), np.arange(400) % 100
     arrays = {"x_train": x, "y_train": y, "x_test": x[:100] // 2, "y_test": y[:100]}
-    frame = Frame("grid", "classes", "error", GridEncoding(channels="last"), classes=("?",) * 100)
+    frame = Frame("classes", "error", GridEncoding(channels="last"), classes=("?",) * 100)
     for told, wanted in (({}, frame.classes), ({"classes": np.array(names)}, tuple(names))):
         np.savez(tmp_path / "cifar-100.npz", **arrays, **told)
         assert load_folder(CIFAR100, frame, tmp_path).layout.classes == wanted

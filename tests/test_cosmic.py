@@ -59,7 +59,7 @@ def test_the_middle_half_comes_with_ignored_pixels_marked(made: Path) -> None:
 
 def test_the_task_stretches_light_and_beats_chance_by_its_predictors(made: Path) -> None:
     encoding, own = TASK.encoding, TASK.predictors
-    splits = load_folder(COSMIC, Frame("grid", "mask", "mask_auroc", encoding), made)
+    splits = load_folder(COSMIC, Frame("mask", "mask_auroc", encoding), made)
     assert splits.layout.target_shape == (1, 64, 64)
     assert (len(splits.train), len(splits.val)) == (21, 3)
     x, _ = encoding.encode(np.array([[[0.0, STRETCH, 1e5]]]))

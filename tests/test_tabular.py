@@ -13,10 +13,11 @@ from sklearn.metrics import roc_auc_score
 from orca.metrics import METRICS
 from orca.runtime import rng
 from orca.tasks import TASKS
+from orca.tasks.boosting import boosting
 from orca.tasks.inspection import inspect
 from orca.tasks.making import make
 from orca.tasks.published import Published, Size
-from orca.tasks.tabular import MIXED, SMALL, SPECS, Sketch, boosting, draw, file_name
+from orca.tasks.tabular import MIXED, SMALL, SPECS, Sketch, draw, file_name
 from orca.types import Examples, InputError
 
 SKETCHES = {"table-mixed": MIXED, "table-small": SMALL}

@@ -19,7 +19,7 @@ from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
 from orca.tasks.spec import Predictor, TaskSpec
-from orca.types import InputKind, Provenance, Splits, TargetKind
+from orca.types import Provenance, Splits, TargetKind
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ class Frame:
     """What is done with the raw splits of published files.
 
     Attributes:
-        input: kind of the input after encoding.
         target: kind of the target.
         metric: name of the metric that decides.
         encoding: how inputs are encoded.
@@ -41,7 +40,6 @@ class Frame:
         repeats: whether the published splits share samples, as the notes then say.
     """
 
-    input: InputKind
     target: TargetKind
     metric: str
     encoding: Encoding
@@ -61,7 +59,7 @@ def published_task(
     return TaskSpec(
         name=name,
         title=title,
-        input=frame.input,
+        input=frame.encoding.input,
         target=frame.target,
         metric=frame.metric,
         provenance=provenance,

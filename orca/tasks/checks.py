@@ -197,8 +197,9 @@ def _unknown_classes(splits: Splits, parts: Mapping[str, Examples]) -> Iterator[
     known = np.unique(splits.train.y)
     for name, e in parts.items():
         if (unknown := np.setdiff1d(e.y, known)).size:
-            yield f"y_{name} has classes that train lacks: {_few(unknown)}; train needs examples of every class"
+            yield f"y_{name} has classes that train lacks: {few(unknown)}; train needs examples of every class"
 
 
-def _few(values: np.ndarray) -> str:
+def few(values: np.ndarray) -> str:
+    """The first of some values in words."""
     return ", ".join(str(v) for v in values[:5]) + (f" and {len(values) - 5} more" if len(values) > 5 else "")

@@ -11,14 +11,12 @@ import numpy as np
 from orca.runtime import read_json
 from orca.tasks.assemble import Raw
 from orca.tasks.audio import pad_ragged
-from orca.tasks.checks import Finding
+from orca.tasks.checks import Finding, few
 from orca.tasks.files import read_npz
 from orca.tasks.published import SIDE
 from orca.tasks.repeats import blocks, repeated
 from orca.tasks.spec import TaskSpec
 from orca.types import InputError
-
-FEW = 5
 
 
 @dataclass(frozen=True)
@@ -228,10 +226,6 @@ def _classes(task: TaskSpec, parts: Mapping[str, Raw]) -> Iterator[Finding]:
             row = int(((y < 0) | (y >= count)).argmax())
             yield Finding(f"y of {name}", f"has label {y[row]} in row {row}; {task.name} has classes 0..{count - 1}")
         elif len(known) and (new := np.setdiff1d(y, known)).size:
-            yield Finding(f"y of {name}", f"has classes that train lacks: {_list(new)}")
+            yield Finding(f"y of {name}", f"has classes that train lacks: {few(new)}")
     if len(known) and known[0] >= 0 and (gaps := np.setdiff1d(np.arange(count), known)).size:
-        yield Finding("y of train", f"has no sample of class {_list(gaps)}")
-
-
-def _list(values: np.ndarray) -> str:
-    return ", ".join(map(str, values[:FEW])) + (f" and {len(values) - FEW} more" if len(values) > FEW else "")
+        yield Finding("y of train", f"has no sample of class {few(gaps)}")

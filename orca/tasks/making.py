@@ -85,7 +85,7 @@ def scaled(size: Size, *, samples: int | None = None, points: int | None = None)
 
 
 def bytes_on_disk(published: Published, size: Size) -> int:
-    """About how many bytes a generated set takes, by one sample of it; blocks and arrays take as many each too."""
+    """About how many bytes a generated set takes, by one sample of it; while it is made, three times that."""
     maker = published.maker
     one = maker.draw(size.points, 1, rng(published.name, "size"), next(iter(size.parts())))
     return sum(array.nbytes for array in one.values()) * sum(size.parts().values())

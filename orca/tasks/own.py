@@ -15,6 +15,7 @@ from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.registry import Choices
 from orca.runtime import digest, file_digest
 from orca.tasks.assemble import SHIFT, Raw, assemble, with_validation
+from orca.tasks.boosting import boosting
 from orca.tasks.checks import check_lengths, report
 from orca.tasks.encodings import (
     DnaEncoding,
@@ -30,7 +31,6 @@ from orca.tasks.readers.hub import HUB, is_hub, locate_dataset
 from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix
 from orca.tasks.records import RecordEncoding, fit_records
 from orca.tasks.spec import Predictor, TaskSpec
-from orca.tasks.tabular import boosting
 from orca.types import DENSE, InputError, Provenance, Splits, TargetKind
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")

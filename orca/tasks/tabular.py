@@ -11,19 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from orca.runtime import rng
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.boosting import boosting
 from orca.tasks.files import read_npz
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.tables import stacked
 from orca.tasks.records import Column, RecordEncoding
-from orca.tasks.spec import Predictor, TaskSpec
-from orca.types import Examples, InputError, Provenance, TargetKind
+from orca.tasks.spec import TaskSpec
+from orca.types import Examples, InputError, Provenance
 
 MAPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (np.tanh, np.sin, np.square, np.exp, lambda v: v)
 LETTERS = "abcdefgh"  # levels of a category
@@ -195,23 +195,6 @@ def _one_hot(x: np.ndarray, cardinalities: Sequence[int]) -> np.ndarray:
     return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
-def boosting(cardinalities: Sequence[int], target: TargetKind) -> Predictor:
-    """Gradient-boosted trees on histograms, as scikit-learn sets them, with the categories as such (Friedman 2001)."""
-
-    def fit(train: Examples) -> Callable[[Examples], np.ndarray]:
-        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-        coded: Any = [0 < k <= 255 for k in cardinalities]
-        if target == "classes":
-            trees = HistGradientBoostingClassifier(categorical_features=coded, random_state=0).fit(train.x, train.y)
-            return lambda data: np.log(np.maximum(trees.predict_proba(data.x), 1e-12))
-        each = [HistGradientBoostingRegressor(categorical_features=coded, random_state=0).fit(train.x, column)
-                for column in train.y.T]  # fmt: skip
-        return lambda data: np.stack([trees.predict(data.x) for trees in each], axis=1)
-
-    return fit
-
-
 def _spec(sketch: Sketch, rows: Size, metric: str, title: str) -> TaskSpec:
     published = Published(
         name=sketch.name,
@@ -223,7 +206,7 @@ def _spec(sketch: Sketch, rows: Size, metric: str, title: str) -> TaskSpec:
         ),
     )  # fmt: skip
     frame = Frame(
-        "table", "classes", metric, sketch.encoding,
+        "classes", metric, sketch.encoding,
         classes=tuple(map(str, range(sketch.classes))),
         predictors={"boosting": boosting(sketch.encoding.cardinalities, "classes")},
         notes=(

@@ -108,7 +108,7 @@ SPECS = (
     published_task(
         CIFAR100,
         Frame(
-            "grid", "classes", "error", GridEncoding(channels="last", scale=1 / 255),
+            "classes", "error", GridEncoding(channels="last", scale=1 / 255),
             classes=tuple(str(number) for number in range(CLASSES)),
             notes=(
                 "no augmentation; the reference crops, mirrors and enlarges to 224 x 224",

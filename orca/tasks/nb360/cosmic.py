@@ -144,7 +144,7 @@ SPECS = (
     published_task(
         COSMIC,
         Frame(
-            "grid", "mask", "mask_balanced_error", ENCODING,
+            "mask", "mask_balanced_error", ENCODING,
             predictors={"threshold": _calibrated(brightness), "median": _calibrated(excess)},
             notes=(
                 "the middle half of each frame, as in ORCA; electrons as asinh(e / 50), which ORCA does not do",

@@ -94,7 +94,7 @@ SPECS = (
     published_task(
         DARCY_FLOW,
         Frame(
-            "grid", "field", "relative_l2", GridEncoding(channels="none"),
+            "field", "relative_l2", GridEncoding(channels="none"),
             predictors={"homogeneous medium": homogeneous(lru_cache(maxsize=4)(_unit))},
             notes=(
                 "relative L2 in physical units, the mean over samples, as published; the published numbers chose the "

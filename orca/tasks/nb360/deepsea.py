@@ -90,7 +90,7 @@ SPECS = (
     published_task(
         DEEPSEA,
         Frame(
-            "sequence", "multilabel", "macro_auroc", DnaEncoding(),
+            "multilabel", "macro_auroc", DnaEncoding(),
             predictors={"5-mer logistic regression": word_regression},
             notes=(
                 "validation: as published",

@@ -210,7 +210,7 @@ SOURCE = Provenance(
     "G. D. Clifford et al., AF Classification from a Short Single Lead ECG Recording, Computing in Cardiology 44, 2017",
 )
 FRAME = Frame(
-    "sequence", "classes", "macro_f1", SequenceEncoding(), classes=CLASSES, notes=NOTES + SPLIT,
+    "classes", "macro_f1", SequenceEncoding(), classes=CLASSES, notes=NOTES + SPLIT,
     predictors={"beat features": beat_features},
 )  # fmt: skip
 SPECS = (

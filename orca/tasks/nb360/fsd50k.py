@@ -225,7 +225,7 @@ def _with_noise(fingerprint: str) -> str:
 _SPEC = published_task(
     FSD50K,
     Frame(
-        "grid", "multilabel", "map", ENCODING,
+        "multilabel", "map", ENCODING,
         notes=(
             "validation: as published",
             "the answer to a clip is the mean of its chunks' logits; training takes a chunk of each clip, another each "

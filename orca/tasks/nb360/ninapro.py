@@ -101,7 +101,7 @@ SPECS = (
     published_task(
         NINAPRO,
         Frame(
-            "grid", "classes", "error", GridEncoding(channels="none"), classes=CLASSES,
+            "classes", "error", GridEncoding(channels="none"), classes=CLASSES,
             predictors={"LDA": amplitude_lda},
             notes=(
                 "published splits; the reference trains on train and val together and selects on test",

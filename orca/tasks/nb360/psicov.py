@@ -192,7 +192,7 @@ SPECS = (
     published_task(
         PSICOV,
         Frame(
-            "grid", "field", "mae8", GridEncoding(channels="first"), gaps=True,
+            "field", "mae8", GridEncoding(channels="first"), gaps=True,
             predictors={"separation": separation, "pairwise": pairwise},
             notes=(
                 "mae8 has each protein's own length; the reference takes the first test protein's for all",

@@ -93,7 +93,7 @@ SPECS = (
     published_task(
         SATELLITE,
         Frame(
-            "sequence", "classes", "error", SequenceEncoding(), classes=CLASSES,
+            "classes", "error", SequenceEncoding(), classes=CLASSES,
             notes=(
                 "values as published, as ORCA reads them; NAS-Bench-360 standardises each series, which takes away the "
                 "level that tells water, towns and evergreen woods apart",

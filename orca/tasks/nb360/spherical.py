@@ -102,7 +102,7 @@ SPECS = (
     published_task(
         SPHERICAL,
         Frame(
-            "grid", "classes", "error", GridEncoding(channels="first", scale=1 / 255), classes=NAMES,
+            "classes", "error", GridEncoding(channels="first", scale=1 / 255), classes=NAMES,
             notes=(
                 "the axes are polar angle and azimuth: neither is periodic to the model, and the reference's is alike",
                 "generated images have a rotation each; the published ones share one among 500",

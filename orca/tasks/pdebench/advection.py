@@ -11,9 +11,9 @@ from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.initial import cells, random_waves
-from orca.tasks.pdebench.merged import CITATION, LOOKED_AT, frame_times, read_pair, write_merged
+from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN, frame_times, read_pair, write_merged
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Examples, Provenance
+from orca.types import Examples
 
 FILE, KEY = "1D_Advection_Sols_beta0.4.hdf5", "tensor"
 SPEED, END = 0.4, 2.0
@@ -69,10 +69,10 @@ SPECS = (
     published_task(
         ADVECTION,
         Frame(
-            "sequence", "field", "nrmse", SequenceEncoding(), predictors={"closed form": closed_form},
+            "field", "nrmse", SequenceEncoding(), predictors={"closed form": closed_form},
             notes=("ORCA's one-shot map: the state at t = 2 from the one at t = 0, every fourth point",),
         ),
         title="advection, the state at t = 2 from the one at t = 0 (PDEBench)",
-        provenance=Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION),
+        provenance=ORIGIN,
     ),
 )  # fmt: skip

@@ -16,9 +16,9 @@ from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.initial import cells, random_waves
 from orca.tasks.pdebench.line import divergence, faces, heun, march
-from orca.tasks.pdebench.merged import CITATION, LICENCE, LOOKED_AT, SOURCE, frame_times, read_pair, write_merged
+from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN, frame_times, read_pair, write_merged
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Examples, Provenance
+from orca.types import Examples
 
 KEY, END = "tensor", 2.0
 COURANT = 0.45
@@ -142,12 +142,11 @@ def published(name: str, nu: float, small: Size) -> Published:
 
 BURGERS = published("burgers", 1.0, Size(900, 0, 100, 256))
 BURGERS_001 = published("burgers-nu0.01", 0.01, Size(900, 0, 100, 128))
-ORIGIN = Provenance(SOURCE, LICENCE, CITATION)
 SPECS = (
     published_task(
         BURGERS,
         Frame(
-            "sequence", "field", "nrmse", SequenceEncoding(), predictors={"mean of the input": mean_of_input},
+            "field", "nrmse", SequenceEncoding(), predictors={"mean of the input": mean_of_input},
             notes=("ORCA's one-shot map: the state at t = 2 from the one at t = 0",
                    "nearly trivial: with nu = 1 the target is the mean of the input; report burgers-nu0.01"),
         ),
@@ -157,7 +156,7 @@ SPECS = (
     published_task(
         BURGERS_001,
         Frame(
-            "sequence", "field", "nrmse", SequenceEncoding(),
+            "field", "nrmse", SequenceEncoding(),
             predictors={"mean of the input": mean_of_input, "closed form": partial(closed_form, nu=0.01)},
             notes=("the frame of ORCA with nu = 0.01, where shocks form; no score of it is published for ORCA",),
         ),

@@ -12,9 +12,9 @@ from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.gas import GAMMA, conserved, flow
 from orca.tasks.pdebench.initial import cells, random_waves, unit_range
-from orca.tasks.pdebench.merged import CITATION, LICENCE, LOOKED_AT, SOURCE, frame_times, read_pair, write_merged
+from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN, frame_times, read_pair, write_merged
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Examples, Provenance
+from orca.types import Examples
 
 FILE, KEYS = "1D_CFD_Rand_Eta0.1_Zeta0.1_periodic_Train.hdf5", ("density", "Vx", "pressure")
 END, LEFT, LENGTH = 1.0, -1.0, 2.0
@@ -102,13 +102,13 @@ SPECS = (
     published_task(
         CFD,
         Frame(
-            "sequence", "field", "nrmse", SequenceEncoding(),
+            "field", "nrmse", SequenceEncoding(),
             predictors={"relaxed state": relaxed, "first state": unchanged},
             notes=("ORCA's one-shot map: density, velocity and pressure at t = 1 from those at t = 0",
                    "nRMSE of each field in its own units, mean over the three; ORCA's number is of fields normalised "
                    "point by point with statistics of the input, all in one norm: the two do not compare"),
         ),
         title="compressible Navier-Stokes in one dimension, the state at t = 1 from the one at t = 0 (PDEBench)",
-        provenance=Provenance(SOURCE, LICENCE, CITATION),
+        provenance=ORIGIN,
     ),
 )  # fmt: skip

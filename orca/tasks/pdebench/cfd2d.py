@@ -10,13 +10,14 @@ import numpy as np
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.pdebench.fields import CELLS, frame_times, read_evolution, write_stacks
 from orca.tasks.pdebench.finite_volume import evolve
 from orca.tasks.pdebench.gas2d import GAMMA, viscous_gas
+from orca.tasks.pdebench.groups import CELLS, frame_times
 from orca.tasks.pdebench.initial import cells
-from orca.tasks.pdebench.merged import CITATION, LOOKED_AT
+from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN
+from orca.tasks.pdebench.stacks import read_evolution, write_stacks
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Examples, Provenance
+from orca.types import Examples
 
 FILE = "2D_CFD_Rand_M1.0_Eta0.1_Zeta0.1_periodic_128_Train.hdf5"
 KEYS = ("density", "pressure", "Vx", "Vy")
@@ -134,7 +135,7 @@ SPECS = (
     published_task(
         GAS,
         Frame(
-            "grid", "field", "nrmse", GridEncoding(channels="first"), predictors={"uniform state": at_rest},
+            "field", "nrmse", GridEncoding(channels="first"), predictors={"uniform state": at_rest},
             notes=(
                 "nRMSE in physical units, the mean over the four fields; ORCA's code normalises them point by point "
                 "and reports the error of that",
@@ -143,6 +144,6 @@ SPECS = (
             ),
         ),
         title="viscous gas in 2-D at Mach 1, density, pressure and velocity at t = 1 from those at t = 0 (PDEBench)",
-        provenance=Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION),
+        provenance=ORIGIN,
     ),
 )  # fmt: skip

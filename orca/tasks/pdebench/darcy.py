@@ -13,11 +13,11 @@ from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.darcy_solver import solve_cells
 from orca.tasks.effective_medium import homogeneous
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.pdebench.fields import CELLS, read_steady, write_stacks
+from orca.tasks.pdebench.groups import CELLS
 from orca.tasks.pdebench.initial import cells
-from orca.tasks.pdebench.merged import CITATION, LOOKED_AT
+from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN
+from orca.tasks.pdebench.stacks import read_steady, write_stacks
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Provenance
 
 FILE, NU, SOLUTION = "2D_DarcyFlow_beta0.1_Train.hdf5", "nu", "tensor"
 BETA = 0.1  # the source
@@ -97,12 +97,12 @@ SPECS = (
     published_task(
         DARCY,
         Frame(
-            "grid", "field", "nrmse", GridEncoding(channels="none"), repeats=True,
+            "field", "nrmse", GridEncoding(channels="none"), repeats=True,
             predictors={"homogeneous medium": homogeneous(lru_cache(maxsize=4)(_unit))},
             notes=("as in ORCA every second cell along each axis; PDEBench's own rows in its paper use all",
                    "some media have the low permeability everywhere, so that a few samples are in train and test"),
         ),
         title="Darcy flow, permeability to pressure, source 0.1 (PDEBench)",
-        provenance=Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION),
+        provenance=ORIGIN,
     ),
 )  # fmt: skip

@@ -13,13 +13,13 @@ import numpy as np
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
-from orca.tasks.pdebench.groups import FRAMES, read_groups, write_groups
+from orca.tasks.pdebench.groups import FRAMES, KEY, read_groups, write_groups
 from orca.tasks.pdebench.initial import cells
-from orca.tasks.pdebench.merged import CITATION, GRID, LICENCE, LOOKED_AT, SOURCE
+from orca.tasks.pdebench.merged import GRID, LOOKED_AT, ORIGIN
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Examples, Provenance
+from orca.types import Examples
 
-FILE, KEY = "1D_diff-sorp_NA_NA.h5", "data"
+FILE = "1D_diff-sorp_NA_NA.h5"
 DIFFUSION, END = 5e-4, 500.0
 POROSITY, DENSITY, FREUNDLICH, EXPONENT = 0.29, 2880.0, 3.5e-4, 0.874
 HIGHEST = 0.2  # of the first state
@@ -108,11 +108,11 @@ SPECS = (
     published_task(
         DIFFSORP,
         Frame(
-            "sequence", "field", "nrmse", SequenceEncoding(), predictors={"one parameter": one_parameter},
+            "field", "nrmse", SequenceEncoding(), predictors={"one parameter": one_parameter},
             notes=("ORCA's one-shot map: the state at t = 500 from the one at t = 0; the last tenth is test",
                    "nearly trivial: the input is one random number, and interpolation in it answers"),
         ),
         title="diffusion-sorption, the state at t = 500 from the one at t = 0 (PDEBench)",
-        provenance=Provenance(SOURCE, LICENCE, CITATION),
+        provenance=ORIGIN,
     ),
 )  # fmt: skip

@@ -13,7 +13,14 @@ from orca.tasks.published import Arrays
 from orca.tasks.readers.hdf5 import dataset, listed, open_hdf5
 from orca.types import InputError
 
+KEY = "data"
 FRAMES = 101  # of every published file of this form
+CELLS = 128  # per side of a published file in two dimensions
+
+
+def frame_times(end: float, points: int, *, steps: int) -> np.ndarray:
+    """Times of the frames of a 2-D file, (T,): ``steps`` + 1 as published, and three where the grid is smaller."""
+    return np.linspace(0, end, (steps if points >= CELLS else 2) + 1)
 
 
 def write_groups(path: Path, parts: Mapping[str, Arrays], *, times: np.ndarray, axes: Mapping[str, np.ndarray]) -> None:
@@ -28,10 +35,10 @@ def write_groups(path: Path, parts: Mapping[str, Arrays], *, times: np.ndarray, 
     import h5py
 
     with h5py.File(path, "w") as file:
-        samples = [sample for part in ("train", "test") for sample in parts[part]["data"]]
+        samples = [sample for part in ("train", "test") for sample in parts[part][KEY]]
         for number, sample in enumerate(samples):
             group = file.create_group(f"{number:04d}")
-            group["data"] = sample
+            group[KEY] = sample
             for name, values in {**axes, "t": times}.items():
                 group[f"grid/{name}"] = values.astype(np.float32)
 
@@ -55,7 +62,7 @@ def read_groups(
         names = sorted((name for name in file if name.isdigit()), key=int)
         if not names:
             raise InputError(f"{path} has no samples; expected groups 0000, 0001, ...; it has {listed(file)}")
-        first = dataset(file, f"{names[0]}/data", ("times", *axes, channels))
+        first = dataset(file, f"{names[0]}/{KEY}", ("times", *axes, channels))
         if f"{names[0]}/grid/t" in file or len(first) != FRAMES:
             times = dataset(file, f"{names[0]}/grid/t", (len(first),))[:]
         else:
@@ -63,7 +70,7 @@ def read_groups(
         at = frame_at(times, time, path)
         pairs = np.empty((2, len(names), *first.shape[1:]), np.float32)
         for row, name in enumerate(names):
-            sample = dataset(file, f"{name}/data", first.shape)
+            sample = dataset(file, f"{name}/{KEY}", first.shape)
             pairs[0, row], pairs[1, row] = sample[0], sample[at]
     if len(names) < 3:
         raise InputError(f"{path} has {len(names)} samples; at least 3 are needed to train, validate and test")

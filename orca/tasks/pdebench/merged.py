@@ -11,10 +11,10 @@ import numpy as np
 from orca.tasks.assemble import Raw
 from orca.tasks.published import Arrays
 from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
-from orca.types import InputError
+from orca.types import InputError, Provenance
 
 CITATION = "M. Takamoto et al., PDEBench: An Extensive Benchmark for Scientific Machine Learning, NeurIPS 2022"
-SOURCE, LICENCE = "https://github.com/pdebench/PDEBench", "CC BY 4.0"
+ORIGIN = Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION)
 TEST = 0.1  # share of the samples that are test
 GRID = 1024  # points of a published one-dimensional file
 LOOKED_AT = 1000  # samples that acceptance checks look at: all would be more than fits into memory

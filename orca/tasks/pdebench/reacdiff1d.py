@@ -16,9 +16,9 @@ from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.initial import cells, random_waves, unit_range
-from orca.tasks.pdebench.merged import CITATION, GRID, LICENCE, LOOKED_AT, SOURCE, frame_times, read_pair, write_merged
+from orca.tasks.pdebench.merged import GRID, LOOKED_AT, ORIGIN, frame_times, read_pair, write_merged
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Examples, Provenance
+from orca.types import Examples
 
 FILE, KEY = "ReacDiff_Nu0.5_Rho1.0.hdf5", "tensor"
 NU, RHO, END = 0.5, 1.0, 1.0
@@ -108,12 +108,11 @@ REACDIFF = Published(
     read=partial(read, time=LATE),
     maker=Maker(1, Size(900, 0, 100, 256), Size(9000, 0, 1000, 1024), draw, write, accept),
 )
-ORIGIN = Provenance(SOURCE, LICENCE, CITATION)
 SPECS = (
     published_task(
         REACDIFF,
         Frame(
-            "sequence", "field", "nrmse", SequenceEncoding(),
+            "field", "nrmse", SequenceEncoding(),
             predictors={"closed form": partial(uniform_growth, time=LATE)},
             notes=("ORCA's one-shot map: the state at t = 0.29 (frame 29, not the last) from the one at t = 0",
                    "nearly trivial: the target is nearly the grown mean of the input; reacdiff1d-early is harder"),
@@ -124,7 +123,7 @@ SPECS = (
     published_task(
         dataclasses.replace(REACDIFF, read=partial(read, time=EARLY)),
         Frame(
-            "sequence", "field", "nrmse", SequenceEncoding(),
+            "field", "nrmse", SequenceEncoding(),
             predictors={"closed form": partial(uniform_growth, time=EARLY),
                         "one splitting step": partial(one_step, time=EARLY)},
             notes=("the files of reacdiff1d at t = 0.01, where the first mode still has 82 %; no score of it is "

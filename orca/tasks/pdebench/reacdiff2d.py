@@ -15,12 +15,11 @@ import numpy as np
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.pdebench.fields import CELLS, KEY, frame_times
 from orca.tasks.pdebench.fitzhugh_nagumo import SIDE, evolve
-from orca.tasks.pdebench.groups import read_groups, write_groups
-from orca.tasks.pdebench.merged import CITATION, LOOKED_AT
+from orca.tasks.pdebench.groups import CELLS, KEY, frame_times, read_groups, write_groups
+from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import Examples, Provenance
+from orca.types import Examples
 
 FILE = "2D_diff-react_NA_NA.h5"
 END, STEPS = 5.0, 100
@@ -104,29 +103,28 @@ NOISE = Published(
         accept=accept, block=10,
     ),
 )  # fmt: skip
-_PROVENANCE = Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION)
 _GAIN = "one gain per radial wave number"
 SPECS = (
     published_task(
         NOISE,
         Frame(
-            "grid", "field", "nrmse", GridEncoding(channels="none"), predictors={_GAIN: radial_gains},
+            "field", "nrmse", GridEncoding(channels="none"), predictors={_GAIN: radial_gains},
             notes=(
                 "ORCA's one-shot map: v at t = 5 from u at t = 0; v at t = 0, as random, is withheld, so no answer can "
                 "be right (reacdiff2d-full gives both)",
             ),
         ),
         title="FitzHugh-Nagumo in 2-D, v at t = 5 from u at t = 0 (PDEBench, as ORCA poses it)",
-        provenance=_PROVENANCE,
+        provenance=ORIGIN,
     ),
     published_task(
         replace(NOISE, read=read_full),
         Frame(
-            "grid", "field", "nrmse", GridEncoding(channels="first"), predictors={_GAIN: radial_gains},
+            "field", "nrmse", GridEncoding(channels="first"), predictors={_GAIN: radial_gains},
             notes=("u and v at t = 5 from u and v at t = 0; nRMSE is the mean over both",),
         ),
         name="reacdiff2d-full",
         title="FitzHugh-Nagumo in 2-D, u and v at t = 5 from u and v at t = 0 (PDEBench)",
-        provenance=_PROVENANCE,
+        provenance=ORIGIN,
     ),
 )  # fmt: skip

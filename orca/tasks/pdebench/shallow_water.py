@@ -12,10 +12,9 @@ import numpy as np
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.pdebench.fields import CELLS, KEY, frame_times
 from orca.tasks.pdebench.finite_volume import evolve, shallow_water
-from orca.tasks.pdebench.groups import read_groups, write_groups
-from orca.tasks.pdebench.merged import CITATION, LOOKED_AT
+from orca.tasks.pdebench.groups import CELLS, KEY, frame_times, read_groups, write_groups
+from orca.tasks.pdebench.merged import CITATION, LOOKED_AT, ORIGIN
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.types import Examples, Provenance
 
@@ -128,7 +127,7 @@ HARD = Published(
     ),
 )  # fmt: skip
 _FRAME = Frame(
-    "grid", "field", "nrmse", GridEncoding(channels="none"), repeats=True,
+    "field", "nrmse", GridEncoding(channels="none"), repeats=True,
     predictors={"h = 1": still_water, "nearest by volume": nearest_by_volume},
     notes=(
         "ORCA's one-shot map: the height at t = 1 from the one at t = 0",
@@ -140,7 +139,7 @@ SPECS = (
     published_task(
         RADIAL, _FRAME,
         title="shallow water, radial dam break, height at t = 1 from the one at t = 0 (PDEBench)",
-        provenance=Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION),
+        provenance=ORIGIN,
     ),
     published_task(
         HARD,

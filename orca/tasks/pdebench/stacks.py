@@ -12,14 +12,7 @@ from orca.tasks.pdebench.groups import split_last
 from orca.tasks.pdebench.merged import frame_at, split_first, write_stack
 from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
 
-CELLS = 128  # per side of a published file
 AXES = ("times", "x", "y")
-KEY = "data"
-
-
-def frame_times(end: float, points: int, *, steps: int) -> np.ndarray:
-    """Times of the frames of a file, (T,): ``steps`` + 1 as published, and three where the grid is smaller."""
-    return np.linspace(0, end, (steps if points >= CELLS else 2) + 1)
 
 
 def write_stacks(path: Path, stacks: Mapping[str, Sequence[np.ndarray]], coordinates: Mapping[str, np.ndarray]) -> None:
