@@ -24,8 +24,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.sweeps import runners
-from flows.sweeps.flow import TRIES
 from flows.sweeps.jobs import do_stage
+from flows.sweeps.pool import TRIES, Job
 from flows.sweeps.runners import gpus, started
 from orca.config import RunConfig
 from orca.store import Store
@@ -238,9 +238,9 @@ def meeting(folder: str, name: str, patience: float) -> tuple[str | None, bool]:
 @flow(persist_result=False)
 def meetings(address: str, folder: str, asked: float, patience: float) -> list[tuple[str | None, bool]]:
     with started("ray", None, address) as pool:
-        parameters = [{"folder": folder, "name": name, "patience": patience} for name in ("one", "other")]
-        futures = [pool.submit(meeting, given, gpus=asked) for given in parameters]
-        return [future.result() for future in futures]
+        for name in ("one", "other"):
+            pool.submit(Job(name, meeting, {"folder": folder, "name": name, "patience": patience}, gpus=asked))
+        return [ended.value for ended in iter(pool.next, None)]
 
 
 @pytest.mark.parametrize("kind", [installed("ray")])

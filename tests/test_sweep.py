@@ -109,6 +109,16 @@ def test_a_comparison_gives_means_over_seeds_and_says_how_the_test_set_was_used(
     assert "opened once per run, after validation had chosen the epoch" in shown
 
 
+def test_with_one_worker_a_run_is_finished_before_the_next_begins(place: Path, tmp_path: Path) -> None:
+    result = command(
+        "sweep", write_grid(place, "deep", seeds=[0, 1], aligns=["none"]), "--workers", 1, "--store", tmp_path
+    )
+    assert result.exit_code == 0, result.stderr
+    first, second = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("stages/embed/*/manifest.json"))
+    reports = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/report.html"))
+    assert first < reports[0] < second < reports[1]
+
+
 def test_means_count_what_is_completed_and_spread_needs_two() -> None:
     def row(method: str, seed: int, test: float | None) -> dict[str, Any]:
         place = {"run": f"{method}{seed}", "task": "t", "body": "b", "align": "none", "method": method, "seed": seed}

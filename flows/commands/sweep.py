@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 STOP = "stopped; the same command does what is missing"
 Runner = Annotated[str, typer.Option(metavar="NAME", help="local, dask or ray.")]
 Workers = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Jobs, or trials of a search, at once. [as many as cores]")
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Jobs, or trials of a search, at once. [as many as cores, or as the cluster takes]"
+    ),
 ]
 Address = Annotated[str | None, typer.Option(metavar="URL", help="Of a running Dask or Ray cluster.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep. [that of the file]")]
