@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from filelock import FileLock
 
 from flows.sweeps.processes import JobKilled, Processes
 from flows.sweeps.runners import check_runner
-from flows.sweeps.table import SweepTable, read_sweep
+from flows.sweeps.table import SweepTable, planned, read_sweep
 from flows.sweeps.text import means, means_text
 from orca.runtime import read_json
 from orca.store import Store
@@ -305,6 +306,27 @@ def test_a_look_at_a_sweep_keeps_none_from_work_and_sees_its_end(
 
     monkeypatch.setattr("flows.sweeps.table.read_json", while_it_ends)
     assert read_sweep(store, "s")["state"] == "completed"
+
+
+def test_a_sweep_that_has_ended_outlives_its_server(place: Path, tmp_path: Path, monkeypatch) -> None:
+    ends, told = True, []
+
+    def lost(*given: Any, **named: Any) -> None:
+        table = planned()
+        assert table is not None
+        if ends:
+            with table.open(None):
+                pass
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr("flows.sweeps.flow.sweep_flow", lost)
+    monkeypatch.setattr("flows.sweeps.flow.log.warning", lambda text, *values: told.append(text % values))
+    asked = ["sweep", write_grid(place, "outlives"), "--store", tmp_path, "--json"]
+    result = command(*asked)
+    assert (result.exit_code, document(result)["state"]) == (0, "completed")
+    assert told == ["the Prefect server went away (refused); it will count this sweep as crashed, but it has ended"]
+    ends = False
+    assert isinstance(command(*asked).exception, httpx.ConnectError)
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(place: Path, tmp_path: Path) -> None:

@@ -7,20 +7,22 @@ before the tasks of those runs that it has chosen.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.settings import temporary_settings
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
-from flows.adapt import server_settings
+from flows.servers.connect import recorded, recording
 from flows.servers.temporary import TemporaryServer
+from flows.stopping import stoppable
 from flows.sweeps import jobs
 from flows.sweeps.pool import Job, Pool
 from flows.sweeps.runners import Kind, call, gpus, started
@@ -31,6 +33,8 @@ from orca.config import RunConfig
 from orca.store import Store, default_root
 from orca.sweeps.grid import Grid
 from orca.sweeps.sharing import label
+
+log = logging.getLogger(__name__)
 
 
 @task(name="stage", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
@@ -82,13 +86,16 @@ def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a cu
     place = Store(Path(store) if store else default_root()).make()
     table = planned() or plan_table(grid, place, name, online=online)
     common = {"store": str(place.root.absolute()), "online": online}
-    with table.open(flow_run.id):
-        searching = isinstance(table, SearchTable)
-        if searching or table.sharing.graph():  # else no cluster need be started
-            with started(runner, workers, address) as pool:
-                if searching:
-                    search(table, pool, common)
-                _work(table, pool, common)
+    try:
+        with table.open(flow_run.id), stoppable(watched=recorded.get()):
+            searching = isinstance(table, SearchTable)
+            if searching or table.sharing.graph():  # else no cluster need be started
+                with started(runner, workers, address) as pool:
+                    if searching:
+                        search(table, pool, common)
+                    _work(table, pool, common)
+    except KeyboardInterrupt:
+        return Cancelled(message="stopped; the same sweep again does what is missing")
     return (Failed if table.count("failed") else Completed)(message=table.outcome())
 
 
@@ -156,9 +163,20 @@ def launch(
 
     Raises:
         InputError: the sweep is at work elsewhere, or the Prefect server cannot be reached.
+        KeyboardInterrupt: it was stopped, from here or by a cancellation at the server.
     """
     used = compare_flow if table.kind == "compare" else sweep_flow
-    with planning(table), temporary_settings(server_settings(server)):
-        state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
+    try:
+        with planning(table), recording(server):
+            state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
+    except httpx.TransportError as fault:
+        if not table.ended:
+            raise
+        log.warning(
+            "the Prefect server went away (%s); it will count this %s as crashed, but it has ended", fault, table.kind
+        )
+        return
+    if state.is_cancelled():
+        raise KeyboardInterrupt
     if not table.ended:  # by a fault of the flow itself
         state.result()
