@@ -13,7 +13,7 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from flows.servers.connect import recorded, recording
+from flows.servers.connect import recording
 from flows.servers.temporary import TemporaryServer
 from flows.stages import STOPPED, TASKS, labels, report_task, run_stage, watcher
 from flows.stopping import stoppable
@@ -64,7 +64,7 @@ def adapt_flow(
     """
     made, place = plan(config, online=online, fresh=fresh), _store(store).make()
     try:
-        with track(made, place, flow_run=flow_run.id), stoppable(watched=recorded.get()):
+        with track(made, place, flow_run=flow_run.id), stoppable():
             stages = _stages(made, place, list(TASKS))
             return _kept(run_stage(report_task, made, place, stages, flow_run.id))
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def _flow_to(last: str) -> Any:
     ) -> StageRef:
         made, place = plan(config, online=online, fresh=fresh), _store(store).make()
         try:
-            with stoppable(watched=recorded.get()):
+            with stoppable():
                 return _kept(_stages(made, place, names)[-1])
         except KeyboardInterrupt:
             return Cancelled(message=STOPPED)  # pyright: ignore[reportReturnType]

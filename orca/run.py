@@ -33,6 +33,7 @@ from orca.runtime import read_json, write_json
 from orca.sources import source_features
 from orca.store import StageRef, Store, default_root
 from orca.train import Fit
+from orca.turns import device_turn
 from orca.types import LabeledSet
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def _stage(made: Plan, store: Store, name: str, build: Callable[[Path], None]) -
     """Runs or finds a stage of this plan; those that compute on a GPU take turns there."""
 
     def build_in_turn(out: Path) -> None:
-        with runtime.device_turn(made.device):
+        with device_turn(made.device):
             build(out)
 
     alone = name in HUNGRY and not made.config.share_device

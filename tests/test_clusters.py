@@ -23,6 +23,7 @@ import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.servers.connect import prepare_environment
 from flows.sweeps import runners
 from flows.sweeps.jobs import do_stage
 from flows.sweeps.pool import TRIES, Job
@@ -193,8 +194,11 @@ def test_a_job_whose_worker_is_killed_is_tried_by_others(kind: str, place: Path,
     jobs = share(cells(load_grid(grid)), Store(tmp_path)).jobs
     finetune = {job.config.finetune.epochs: name for name, job in jobs.items() if job.stage == "finetune"}
     options = ["--runner", kind, "--workers", 2, "--store", tmp_path, "--json"]
+    prepare_environment()  # as the command does; Prefect's settings stay
+    before = dict(os.environ)
     with Killer(tmp_path, {finetune[once]: 1, finetune[always]: TRIES}) as killer:
         result = command("sweep", grid, *options)
+    assert {name: value for name, value in os.environ.items() if before.get(name) != value} == {}
     assert [len(killer.killed[finetune[epochs]]) for epochs in (once, always)] == [1, TRIES]
     assert result.exit_code == 1, result.stderr
     found = document(result)

@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.servers.connect import recorded, recording
+from flows.servers.connect import recording
 from flows.servers.temporary import TemporaryServer
 from flows.stopping import stoppable
 from flows.sweeps import jobs
@@ -87,7 +87,7 @@ def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a cu
     table = planned() or plan_table(grid, place, name, online=online)
     common = {"store": str(place.root.absolute()), "online": online}
     try:
-        with table.open(flow_run.id), stoppable(watched=recorded.get()):
+        with table.open(flow_run.id), stoppable():
             searching = isinstance(table, SearchTable)
             if searching or table.sharing.graph():  # else no cluster need be started
                 with started(runner, workers, address) as pool:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from flows.sweeps.processes import Processes, cores, thread_settings
+from flows.sweeps.processes import Processes, kept_environment, thread_settings
+from orca.runtime import cores
 
 if TYPE_CHECKING:  # a wrong option must be told before Prefect is imported
     from prefect.task_runners import TaskRunner
@@ -99,7 +100,7 @@ def started(kind: str, workers: int | None, address: str | None) -> Iterator[Poo
     check_runner(kind, address)
     _check_reach(address)
     make = {"local": _local, "dask": _dask, "ray": _ray}[kind]
-    with ExitStack() as held:
+    with kept_environment(), ExitStack() as held:  # clusters leave in it what they have set for their workers
         try:
             crew = held.enter_context(make(workers or cores(), address))
         except OSError as fault:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.registry import Choices
-from orca.runtime import digest, file_digest
+from orca.runtime import digest, known_digest
 from orca.tasks.assemble import SHIFT, Raw, as_targets, assemble, hold_out, same_rows
 from orca.tasks.checks import check_lengths, report
 from orca.tasks.encodings import (
@@ -157,7 +157,7 @@ def _places(own: OwnData, *, online: bool) -> tuple[Path, list[Path]]:
 
 def _digests(files: Sequence[Path]) -> dict[str, str]:
     """Those of the data file and, where there are any, of the other files together."""
-    first, *others = [file_digest(file) for file in files]
+    first, *others = [known_digest(file) for file in files]
     return {"file": first} | ({"others": digest(others)} if others else {})
 
 

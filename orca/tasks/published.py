@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.runtime import digest, file_digest
+from orca.runtime import digest, known_digest
 from orca.tasks.assemble import Raw
 from orca.tasks.files import VARIABLE
 
@@ -133,4 +133,4 @@ class Published:
         if folder is None:
             return self.key()
         names = sorted({path for pattern in self.files for path in folder.glob(pattern)})
-        return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in names})
+        return digest({path.relative_to(folder).as_posix(): known_digest(path) for path in names})
