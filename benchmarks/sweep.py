@@ -50,6 +50,7 @@ def trivial_runs(count: int, runner: str, workers: int, api: str) -> dict[str, A
     from prefect.runtime import flow_run
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
+    from flows.sweeps.pool import Job
     from flows.sweeps.runners import call, started
 
     @task(cache_policy=NO_CACHE, persist_result=False)
@@ -59,8 +60,9 @@ def trivial_runs(count: int, runner: str, workers: int, api: str) -> dict[str, A
     @flow(name="trivial", persist_result=False)
     def many() -> tuple[str, int]:
         with started(runner, workers, None) as pool:
-            futures = [pool.submit(trivial, {"number": number}) for number in range(count)]
-            return str(flow_run.id), sum(future.result() == number for number, future in enumerate(futures))
+            for number in range(count):
+                pool.submit(Job(number, trivial, {"number": number}))
+            return str(flow_run.id), sum(ended.value == ended.name for ended in iter(pool.next, None))
 
     with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
         begun = time.perf_counter()

@@ -9,30 +9,20 @@ from typing import Any
 
 import httpx
 from prefect import flow, tags
-from prefect.client.orchestration import get_client
 from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_CLIENT_MAX_RETRIES,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    get_current_settings,
-    temporary_settings,
-)
 from prefect.states import Cancelled
 
+from flows.servers.connect import recording
 from flows.servers.temporary import TemporaryServer
-from flows.stages import STOPPED, TASKS, labels, recorded, report_task, run_stage, watcher
+from flows.stages import STOPPED, TASKS, labels, report_task, run_stage, watcher
 from flows.stopping import stoppable
 from orca.config import RunConfig
 from orca.plan import Plan, plan
 from orca.run import Progress, RunResult, silent
 from orca.runs import mark_flow_run, track
 from orca.store import StageRef, Store, default_root
-from orca.types import InputError
 
-RETRIES = 3  # of a request to a server that is away: 14 seconds, in which one that is started anew is back
 log = logging.getLogger(__name__)
 # What flows of this process have returned, for a server that is away when they end.
 _made: ContextVar[list[RunResult | StageRef] | None] = ContextVar("made", default=None)
@@ -74,7 +64,7 @@ def adapt_flow(
     """
     made, place = plan(config, online=online, fresh=fresh), _store(store).make()
     try:
-        with track(made, place, flow_run=flow_run.id), stoppable(watched=recorded.get()):
+        with track(made, place, flow_run=flow_run.id), stoppable():
             stages = _stages(made, place, list(TASKS))
             return _kept(run_stage(report_task, made, place, stages, flow_run.id))
     except KeyboardInterrupt:
@@ -107,7 +97,7 @@ def _flow_to(last: str) -> Any:
     ) -> StageRef:
         made, place = plan(config, online=online, fresh=fresh), _store(store).make()
         try:
-            with stoppable(watched=recorded.get()):
+            with stoppable():
                 return _kept(_stages(made, place, names)[-1])
         except KeyboardInterrupt:
             return Cancelled(message=STOPPED)  # pyright: ignore[reportReturnType]
@@ -119,33 +109,6 @@ def _flow_to(last: str) -> Any:
 
 embed_flow, align_flow, finetune_flow, evaluate_flow = map(_flow_to, TASKS)
 FLOWS = {"embed": embed_flow, "align": align_flow, "finetune": finetune_flow, "evaluate": evaluate_flow}
-
-
-def _check_answers(server: str) -> None:
-    """Whether the server that the user has configured is there.
-
-    Raises:
-        InputError: it is not.
-    """
-    with get_client(sync_client=True) as client:
-        fault = client.api_healthcheck()
-    if fault is not None:
-        raise InputError(
-            f"the Prefect server at {server} does not answer ({fault}); start it with `prefect server start`, or unset "
-            "PREFECT_API_URL (`prefect config unset PREFECT_API_URL` if a profile sets it) to run without one"
-        )
-
-
-def server_settings(temporary: TemporaryServer | None) -> dict[Any, Any]:
-    """Settings of Prefect for a flow, on a server that the user has configured or on a temporary one."""
-    configured = get_current_settings().api.url
-    if configured:
-        _check_answers(configured)
-        return {PREFECT_CLIENT_MAX_RETRIES: min(RETRIES, PREFECT_CLIENT_MAX_RETRIES.value())}
-    # A server that ends with the command has no use for a heartbeat, for which the end of a flow waits up to a second,
-    # nor for logs, which may still be on their way when it stops.
-    settings: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
-    return settings if temporary is None else {**settings, PREFECT_API_URL: temporary.wait()}
 
 
 def launch(
@@ -174,10 +137,10 @@ def launch(
         KeyboardInterrupt: it was stopped, from here or by a cancellation at the server.
     """
     made: list[RunResult | StageRef] = []
-    tokens = watcher.set(watched_by), recorded.set(server is None), _made.set(made)
+    tokens = watcher.set(watched_by), _made.set(made)
     chosen = adapt_flow if until is None else FLOWS[until]
     try:
-        with temporary_settings(server_settings(server)), tags(*labels(config), *more):
+        with recording(server), tags(*labels(config), *more):
             return chosen(config, None if store is None else str(store), online, fresh)
     except CancelledRun:
         raise KeyboardInterrupt from None
@@ -188,5 +151,4 @@ def launch(
         return made[0]
     finally:
         watcher.reset(tokens[0])
-        recorded.reset(tokens[1])
-        _made.reset(tokens[2])
+        _made.reset(tokens[1])

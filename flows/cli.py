@@ -25,17 +25,6 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def _read(path: Path) -> Any:
-    """The content of a JSON file of a run."""
-    from orca.runtime import read_json
-    from orca.types import InputError
-
-    try:
-        return read_json(path)
-    except (OSError, ValueError) as fault:
-        raise InputError(f"{path} is damaged ({fault}); run its configuration again, which writes it anew") from fault
-
-
 for command in (run, resume, cancel):
     app.command()(command)
 
@@ -75,12 +64,12 @@ def show(run: RunArgument, store: StoreOption = None, as_json: JsonOption = Fals
     from flows.terminal import origin, print_json, standing, summary
 
     with exit_codes():
-        from orca.runs import FINISHED, read_run
+        from orca.runs import FINISHED, read_part, read_run
 
         record = read_run(open_store(store), run)
         path, finished = Path(record["path"]), record["state"] == FINISHED
         if as_json:
-            print_json({**record, "metrics": _read(path / "metrics.json") if finished else None})
+            print_json({**record, "metrics": read_part(path, "metrics.json") if finished else None})
             return
     typer.echo(f"{summary(record)}\n{origin(record)}" if finished else standing(record))
     typer.echo("  settings")

@@ -62,9 +62,11 @@ def slot(made: Plan, stage: str) -> Iterator[None]:
         with _indulgent(f"the server is away; {stage} goes on without its slot"):
             _make_limit(name, there)
             held.enter_context(concurrency(name, occupy=taken, lease_duration=LEASE))
-        yield
-        with _indulgent(f"the server is away; it frees the slot of {stage} by itself"):
-            held.close()
+        try:
+            yield
+        finally:  # a fault of the stage is told as it is, whatever comes of this
+            with _indulgent(f"the server is away; it frees the slot of {stage} by itself"):
+                held.close()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
 
 from flows.pages.artifacts import Shown, explain, show_align, show_result
+from flows.servers.connect import recorded
 from flows.slots import slot
 from orca import run
 from orca.config import RunConfig
@@ -35,8 +36,6 @@ RETRIES = 3
 STOPPED = "stopped; orca resume goes on from the last checkpoint"
 # Who watches the stages in this process. No parameter of the flow: those are JSON, for the forms of the Prefect UI.
 watcher: ContextVar[Progress] = ContextVar("watcher", default=silent)
-# Whether the server outlives this run: else nobody will look at its pages, and nobody shares its slots.
-recorded: ContextVar[bool] = ContextVar("recorded", default=True)
 
 
 def may_pass(fault: object) -> bool:

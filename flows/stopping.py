@@ -15,17 +15,16 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment, flow_run
 
+from flows.servers.connect import recorded
+
 LOOK = 3.0  # seconds between two looks at the server
 
 
 @contextlib.contextmanager
-def stoppable(*, watched: bool) -> Iterator[None]:
-    """Within the block SIGUSR1 interrupts the main thread, as Ctrl-C does.
+def stoppable() -> Iterator[None]:
+    """Within the block SIGUSR1 interrupts the main thread, as Ctrl-C does, and a cancellation at its server likewise.
 
     Work is then lost back to the last checkpoint, which is that of the last epoch.
-
-    Args:
-        watched: whether a cancellation of this flow run at the server does the same.
     """
     if deployment.id or threading.current_thread() is not threading.main_thread():
         yield
@@ -33,7 +32,7 @@ def stoppable(*, watched: bool) -> Iterator[None]:
     over = threading.Event()
     before = signal.signal(signal.SIGUSR1, _interrupt)  # not SIGINT, which a shell may have let this process ignore
     watcher = threading.Thread(target=_watch, args=(str(flow_run.id), over), daemon=True, name="orca-stopping")
-    if watched:
+    if recorded.get():
         watcher.start()
     try:
         yield

@@ -28,11 +28,12 @@ from orca.evaluate import score
 from orca.keys import documents, run_name
 from orca.model import AdaptedModel
 from orca.plan import Plan, plan
-from orca.runs import FINISHED, describe, settings_text, track
+from orca.runs import FINISHED, describe, entry, is_finished, settings_text, track
 from orca.runtime import read_json, write_json
 from orca.sources import source_features
 from orca.store import StageRef, Store, default_root
 from orca.train import Fit
+from orca.turns import device_turn
 from orca.types import LabeledSet
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def _stage(made: Plan, store: Store, name: str, build: Callable[[Path], None]) -
     """Runs or finds a stage of this plan; those that compute on a GPU take turns there."""
 
     def build_in_turn(out: Path) -> None:
-        with runtime.device_turn(made.device):
+        with device_turn(made.device):
             build(out)
 
     alone = name in HUNGRY and not made.config.share_device
@@ -202,8 +203,8 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
     path = store.runs_dir / name
     listed = [{"name": r.name, "seconds": r.seconds, "cached": r.cached, "path": str(r.path)} for r in stages]
     now = {"path": str(path), "flow_run": flow_run, "stages": listed}  # the store may have been moved
-    if all(ref.cached for ref in stages) and (path / "report.html").is_file():
-        return RunResult(path, {**read_json(path / "run.json"), **now})
+    if all(ref.cached for ref in stages) and is_finished(store, name):
+        return RunResult(path, {**entry(path), **now})
     metrics, trained = (
         read_json(refs["evaluate"].path / "metrics.json"),
         read_json(refs["finetune"].path / "report.json"),

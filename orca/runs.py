@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # they bring torch with them, and a list of runs must come at
     from orca.plan import Plan
 
 FINISHED = "completed"
+MOMENT = 1  # seconds that work waits for its lock: who looks whether it is held, holds it for a moment
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def track(made: Plan, store: Store, *, flow_run: str | None = None) -> Iterator[
     name = run_name(made)
     lock = _lock(store, name)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=MOMENT)
     except Timeout:  # another process does this run; it tells how it stands
         yield name
         return
@@ -80,7 +81,7 @@ def track(made: Plan, store: Store, *, flow_run: str | None = None) -> Iterator[
 def mark(store: Store, name: str, record: Mapping[str, Any]) -> bool:
     """Writes the record of an unfinished run; False, and nothing is written, where the run is finished."""
     file = store.runs_dir / name / "run.json"
-    if _entry(file.parent).get("state") == FINISHED:
+    if entry(file.parent).get("state") == FINISHED:
         return False
     write_json(file, dict(record))
     return True
@@ -89,15 +90,15 @@ def mark(store: Store, name: str, record: Mapping[str, Any]) -> bool:
 def mark_flow_run(store: Store, flow_run: str, state: str, reason: str) -> None:
     """Marks the run that a flow run was at, if it says itself that it still is: for those who saw its process end."""
     for folder in _folders(store):
-        record = _entry(folder)
+        record = entry(folder)
         if record.get("flow_run") == flow_run and record.get("state") == "running":
             mark(store, folder.name, {**record, "state": state, "reason": reason})
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:
     """Each run's record, newest first; of one that cannot be read its name and ``fault``."""
-    entries = [_now(store, _entry(folder)) for folder in _folders(store)]
-    return sorted(entries, key=lambda entry: (_when(entry), entry["run"]), reverse=True)
+    records = [_now(store, entry(folder)) for folder in _folders(store)]
+    return sorted(records, key=lambda record: (_when(record), record["run"]), reverse=True)
 
 
 def read_run(store: Store, name: str) -> dict[str, Any]:
@@ -110,13 +111,33 @@ def read_run(store: Store, name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such run, or its record cannot be read.
     """
-    record = _now(store, _entry(run_path(store, name)))
+    record = _now(store, entry(run_path(store, name)))
     if "fault" in record:
         raise InputError(
             f"{record['path']}/run.json is damaged ({record['fault']}); run its configuration again, which writes it "
             "anew"
         )
     return record
+
+
+def read_part(folder: Path, name: str) -> Any:
+    """A JSON file of a run.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return read_json(folder / name)
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"{folder / name} is damaged ({fault}); run its configuration again, which writes it anew"
+        ) from fault
+
+
+def is_finished(store: Store, name: str) -> bool:
+    """Whether the folder of a run is there whole, with a record that says so."""
+    folder = store.runs_dir / name
+    return (folder / "report.html").is_file() and entry(folder).get("state") == FINISHED
 
 
 def run_path(store: Store, name: str) -> Path:
@@ -151,7 +172,7 @@ def finished_path(store: Store, name: str) -> Path:
         InputError: there is no such run, or it is not finished.
     """
     path = run_path(store, name)
-    record = _now(store, _entry(path))
+    record = _now(store, entry(path))
     state = record.get("state", FINISHED)
     if state != FINISHED:
         hint = "wait for its end" if state == "running" else f"orca resume {path.name} goes on with it"
@@ -170,8 +191,8 @@ def _folders(store: Store) -> list[Path]:
     return sorted(path for path in store.runs_dir.glob("[!.]*") if path.is_dir())
 
 
-def _entry(folder: Path) -> dict[str, Any]:
-    """The content of ``run.json``, with the path where it lies now."""
+def entry(folder: Path) -> dict[str, Any]:
+    """The content of ``run.json``, with the path where it lies now; ``fault`` where it cannot be read."""
     fallback = {"run": folder.name, "path": str(folder)}
     try:
         content = read_json(folder / "run.json")
@@ -191,13 +212,18 @@ def _now(store: Store, record: dict[str, Any]) -> dict[str, Any]:
         lock.acquire(timeout=0)
     except Timeout:
         return record
-    lock.release()
+    try:
+        record = entry(Path(record["path"]))  # it may have ended since it was read
+    finally:
+        lock.release()
+    if record.get("state") != "running":
+        return record
     return {**record, "state": "crashed", "reason": "its process ended without a word"}
 
 
-def _when(entry: Mapping[str, Any]) -> float:
+def _when(record: Mapping[str, Any]) -> float:
     """When a run was made, seconds: as it says itself, else the time of its folder."""
     try:
-        return datetime.datetime.fromisoformat(entry["created"]).timestamp()
+        return datetime.datetime.fromisoformat(record["created"]).timestamp()
     except (KeyError, TypeError, ValueError):
-        return Path(entry["path"]).stat().st_mtime
+        return Path(record["path"]).stat().st_mtime

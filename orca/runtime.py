@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -14,12 +13,10 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,6 +172,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def known_digest(path: Path) -> str:
+    """The sha256 (hex) of a file, read once in a process while size and time stay: for plans, not to find damage."""
+    state = path.stat()
+    return _digest_of(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
+
+
 def sync(path: Path) -> None:
     """Asks the system to write a file, or the names in a folder, to the disk: a rename then outlives a power cut."""
     if os.name != "posix":  # elsewhere what is opened for reading cannot be synced
@@ -236,24 +244,6 @@ def user_cache() -> Path:
     return Path(os.environ.get("ORCA_CACHE") or Path.home() / ".cache" / "orca").expanduser()
 
 
-@contextlib.contextmanager
-def device_turn(device: torch.device) -> Iterator[None]:
-    """Waits until no other process of this user has this GPU, and holds it in the block; a CPU is not waited for.
-
-    The system frees the lock when its holder dies.
-    """
-    if device.type == "cpu":
-        yield
-        return
-    import torch
-
-    known = device.type == "cuda" and torch.cuda.is_available()  # numbers differ in processes that see some GPUs only
-    which = torch.cuda.get_device_properties(device).uuid if known else device.index or 0
-    (folder := user_cache() / "turns").mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{platform.node()}-{device.type}-{which}.lock"):
-        yield
-
-
 def versions() -> dict[str, str]:
     """Versions of Python, Orca and the packages that decide numbers; those not installed are left out."""
     found = {"python": platform.python_version()}
@@ -265,6 +255,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """What a number was measured on: cpu, cores (those this process may use), threads, gpu or None, platform."""
     import torch
@@ -273,9 +268,14 @@ def machine() -> dict[str, Any]:
     lines = facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.is_file() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     cpu = next(named, "") or platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": cpu, "cores": cores, "threads": torch.get_num_threads(), "gpu": gpu, "platform": platform.platform()}
+    return {
+        "cpu": cpu,
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "platform": platform.platform(),
+    }
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from flows.cli import app
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
+AXES = ["task", "body", "align", "method", "seed"]
 # Four runs that share what they can; one of them diverges.
 GRID = {"methods": ["full", "head"], "aligns": ["none"], "settings": {"finetune.lr": [1e-3, 1e30]}}
 

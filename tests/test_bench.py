@@ -110,10 +110,14 @@ def test_the_command_writes_its_tables_and_does_nothing_twice(tmp_path: Path, mo
     family = Family("small", "small", (Column("tiny", "Tiny", "error", 100),), {"ORCA": (1.0,)})
     monkeypatch.setitem(FAMILIES._specs, "small", family)
     monkeypatch.setattr("orca.sweeps.cells.find_config", lambda name: config)
-    asked = ["bench", "small", "--methods", "head,full", "--seeds", "0,1", "--store", str(tmp_path / "store"), "--json"]
-    first, second = (CliRunner().invoke(app, asked) for _ in range(2))
-    assert (first.exit_code, second.exit_code) == (0, 0), first.output
+    asked = ["bench", "small", "--methods", "head,full", "--seeds", "0,1", "--json", "--store"]
+    first = CliRunner().invoke(app, [*asked, str(tmp_path / "there")])
+    (tmp_path / "there").rename(tmp_path / "store")
+    monkeypatch.setattr("orca.runtime.commit", lambda: "of the second")  # the runs are of the first
+    second = CliRunner().invoke(app, [*asked, str(tmp_path / "store")])
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
     found = json.loads(first.stdout)
+    assert all({"commit", "machine", "versions"} <= set(run) for run in found["runs"])
     assert len(found["runs"]) == 4
     assert {line["metric"] for line in found["runs"]} == {"error"}
     assert json.loads(second.stdout)["runs"] == found["runs"]
@@ -122,4 +126,6 @@ def test_the_command_writes_its_tables_and_does_nothing_twice(tmp_path: Path, mo
     assert sorted(path.name for path in folder.iterdir()) == ["small.csv", "small.json", "small.md"]
     text = (folder / "small.md").read_text()
     assert "| head, align otdd |" in text
+    assert text.count("\nCommit ") == 1
+    assert "of the second" not in text
     assert "| ORCA | 1 |" in text

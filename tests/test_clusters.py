@@ -23,9 +23,10 @@ import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.servers.connect import prepare_environment
 from flows.sweeps import runners
-from flows.sweeps.flow import TRIES
 from flows.sweeps.jobs import do_stage
+from flows.sweeps.pool import TRIES, Job
 from flows.sweeps.runners import gpus, started
 from orca.config import RunConfig
 from orca.store import Store
@@ -193,8 +194,11 @@ def test_a_job_whose_worker_is_killed_is_tried_by_others(kind: str, place: Path,
     jobs = share(cells(load_grid(grid)), Store(tmp_path)).jobs
     finetune = {job.config.finetune.epochs: name for name, job in jobs.items() if job.stage == "finetune"}
     options = ["--runner", kind, "--workers", 2, "--store", tmp_path, "--json"]
+    prepare_environment()  # as the command does; Prefect's settings stay
+    before = dict(os.environ)
     with Killer(tmp_path, {finetune[once]: 1, finetune[always]: TRIES}) as killer:
         result = command("sweep", grid, *options)
+    assert {name: value for name, value in os.environ.items() if before.get(name) != value} == {}
     assert [len(killer.killed[finetune[epochs]]) for epochs in (once, always)] == [1, TRIES]
     assert result.exit_code == 1, result.stderr
     found = document(result)
@@ -238,9 +242,9 @@ def meeting(folder: str, name: str, patience: float) -> tuple[str | None, bool]:
 @flow(persist_result=False)
 def meetings(address: str, folder: str, asked: float, patience: float) -> list[tuple[str | None, bool]]:
     with started("ray", None, address) as pool:
-        parameters = [{"folder": folder, "name": name, "patience": patience} for name in ("one", "other")]
-        futures = [pool.submit(meeting, given, gpus=asked) for given in parameters]
-        return [future.result() for future in futures]
+        for name in ("one", "other"):
+            pool.submit(Job(name, meeting, {"folder": folder, "name": name, "patience": patience}, gpus=asked))
+        return [ended.value for ended in iter(pool.next, None)]
 
 
 @pytest.mark.parametrize("kind", [installed("ray")])

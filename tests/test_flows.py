@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -402,6 +403,25 @@ def test_stages_that_need_much_hold_a_slot_and_others_none(place: Path, monkeypa
     sharing = replace(made, config=config_of(place, share_device=True))
     with slots.slot(sharing, "align"), get_client(sync_client=True) as client:
         assert client.read_global_concurrency_limit_by_name(name).active_slots == 0
+
+
+@pytest.mark.parametrize("fault", [TrainingError("the loss is NaN"), KeyboardInterrupt(), httpx.ReadError("of it")])
+def test_a_stage_that_fails_while_the_server_is_away_tells_its_own_fault(
+    place: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    @contextlib.contextmanager
+    def lost(*given: Any, **named: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise httpx.ConnectError("the server is away")
+
+    monkeypatch.setattr(slots, "concurrency", lost)
+    with pytest.raises(type(fault)) as told, slots.slot(plan(config_of(place)), "finetune"):
+        raise fault
+    assert told.value is fault
+    with slots.slot(plan(config_of(place)), "finetune"):
+        pass
 
 
 def test_a_gpu_is_named_as_the_machine_counts_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

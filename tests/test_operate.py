@@ -16,6 +16,7 @@ import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.servers import heartbeat
+from flows.sweeps.table import read_sweep
 from orca.runs import list_runs
 from orca.store import Store
 from tests.postgres import postgres, programs
@@ -46,10 +47,14 @@ class Bench:
         self.config = folder / "tiny.yaml"
         self.config.write_text(yaml.safe_dump(settings(folder, body, **changes)))
 
-    def begin(self, *options: str) -> subprocess.Popen[str]:
-        """A run that has come to its third stage, with a checkpoint."""
+    def begin(self, *options: str, command: str = "run") -> subprocess.Popen[str]:
+        """A run, or a sweep, that has come to its third stage, with a checkpoint."""
+        given = self.config
+        if command == "sweep":
+            given = self.folder / "grid.yaml"
+            given.write_text(yaml.safe_dump({"tasks": [str(self.config)], "seeds": [0, 1]}))
         process = subprocess.Popen(
-            [*COMMAND, "run", str(self.config), "--store", str(self.store.root), *options],
+            [*COMMAND, command, str(given), "--store", str(self.store.root), *options],
             env=self.server.environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         wait_for(self.checkpoint, "a checkpoint of finetune")
@@ -168,6 +173,19 @@ def test_a_run_ends_well_though_the_server_went_away(tmp_path: Path, body: Path)
     assert "the server is away; evaluate goes on without its slot" in said
     assert "it will count this run as crashed, but it is done\n" in said
     assert "EventsWorker" not in said
+
+
+def test_a_sweep_is_cancelled_in_the_pages(server: Server, tmp_path: Path, body: Path):
+    bench = Bench(server, tmp_path, body, finetune=LONG)
+    process = bench.begin("--workers", "1", command="sweep")
+    flow_run = read_sweep(bench.store, "grid")["flow_run"]
+    server.ask(f"/api/flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}}, "POST")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert said.endswith("orca: stopped; the same command does what is missing\n")
+    assert server.ask(f"/api/flow_runs/{flow_run}")[1]["state"]["name"] == "Cancelled"
+    assert read_sweep(bench.store, "grid")["state"] == "stopped"
+    assert bench.checkpoint()
 
 
 def test_runs_that_need_more_than_there_is_take_turns(server: Server, tmp_path: Path, body: Path):

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from orca import runtime
+from orca.turns import device_turn
 from orca.types import InputError
 
 CPU = torch.device("cpu")
@@ -166,6 +167,19 @@ def test_file_digest_is_sha256(tmp_path):
     assert runtime.file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_a_known_digest_is_read_again_only_where_the_file_has_changed(tmp_path, monkeypatch):
+    path, read = tmp_path / "file", []
+    digest = runtime.file_digest
+    monkeypatch.setattr(runtime, "file_digest", lambda file: read.append(file) or digest(file))
+    path.write_text("one")
+    assert [runtime.known_digest(path) for _ in range(2)] == [digest(path)] * 2
+    path.write_text("three")
+    assert runtime.known_digest(path) == digest(path)
+    os.utime(path, ns=(0, 0))
+    assert runtime.known_digest(path) == digest(path)
+    assert len(read) == 3
+
+
 def test_atomic_write_replaces_and_leaves_nothing_beside(tmp_path):
     path = tmp_path / "new" / "folder" / "a.txt"
     runtime.atomic_write(path, "grün\n")
@@ -258,11 +272,11 @@ def test_runs_take_turns_on_a_gpu_but_not_on_the_cpu() -> None:
     order: list[str] = []
 
     def other(device: torch.device) -> None:
-        with runtime.device_turn(device):
+        with device_turn(device):
             order.append(str(device))
 
     waiting = threading.Thread(target=other, args=(torch.device("cuda", 1),))
-    with runtime.device_turn(torch.device("cuda", 1)):
+    with device_turn(torch.device("cuda", 1)):
         waiting.start()
         for free in (torch.device("cpu"), torch.device("cuda", 0)):
             other(free)
@@ -277,7 +291,7 @@ def test_a_turn_is_for_the_gpu_and_not_for_its_number(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=shown[0]))
     for shown[0] in ("GPU-a", "GPU-b"):  # the second as in a process that is shown this one alone
-        with runtime.device_turn(torch.device("cuda", 0)):
+        with device_turn(torch.device("cuda", 0)):
             pass
     locks = {lock.name for lock in (runtime.user_cache() / "turns").glob("*GPU-?.lock")}
     assert {name[-10:] for name in locks} == {"GPU-a.lock", "GPU-b.lock"}

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from orca.config import check_config, load_config
 from orca.keys import run_name
 from orca.plan import Plan, plan
 from orca.runs import finished_path, list_runs, mark_flow_run, read_run, run_path, track
-from orca.runtime import write_json
+from orca.runtime import read_json, write_json
 from orca.store import Store, default_root
 from orca.types import InputError
 from tests.test_run import settings
@@ -156,6 +157,24 @@ def test_a_run_whose_process_is_gone_has_crashed(store: Store, made: Plan) -> No
     name = attempt(store, made, RuntimeError(), look=lambda name: seen.append(read_run(store, name)))
     write_json(store.runs_dir / name / "run.json", seen[0])  # as a killed process leaves it: nobody holds its lock
     assert standing(store) == [("crashed", "its process ended without a word")]
+
+
+def test_a_look_keeps_no_run_from_its_record_and_sees_its_end(
+    store: Store, made: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = run_name(made)
+    (store.root / ".locks").mkdir(parents=True)
+    (looking := FileLock(store.root / ".locks" / f"running={name}.lock")).acquire()
+    monkeypatch.setattr("filelock._api.time.sleep", lambda seconds: looking.release())  # while the run waits
+    attempt(store, made, RuntimeError("no luck"))
+    assert standing(store) == [("failed", "RuntimeError: no luck")]
+
+    def while_it_ends(file: Path) -> Any:
+        monkeypatch.setattr("orca.runs.read_json", read_json)
+        return {**read_json(file), "state": "running"}
+
+    monkeypatch.setattr("orca.runs.read_json", while_it_ends)
+    assert standing(store) == [("failed", "RuntimeError: no luck")]
 
 
 def test_who_saw_the_process_end_marks_the_run_by_its_flow_run(store: Store, made: Plan) -> None:

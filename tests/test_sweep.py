@@ -6,6 +6,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,18 +16,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from filelock import FileLock
 
 from flows.sweeps.processes import JobKilled, Processes
 from flows.sweeps.runners import check_runner
-from flows.sweeps.table import SweepTable, read_sweep
+from flows.sweeps.table import SweepTable, planned, read_sweep
 from flows.sweeps.text import means, means_text
+from orca.runtime import read_json
 from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import check_grid, load_grid
 from orca.sweeps.sharing import share
 from orca.types import InputError
-from tests.sweeping import GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
+from tests.sweeping import AXES, GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,6 +113,16 @@ def test_a_comparison_gives_means_over_seeds_and_says_how_the_test_set_was_used(
     assert "opened once per run, after validation had chosen the epoch" in shown
 
 
+def test_with_one_worker_a_run_is_finished_before_the_next_begins(place: Path, tmp_path: Path) -> None:
+    result = command(
+        "sweep", write_grid(place, "deep", seeds=[0, 1], aligns=["none"]), "--workers", 1, "--store", tmp_path
+    )
+    assert result.exit_code == 0, result.stderr
+    first, second = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("stages/embed/*/manifest.json"))
+    reports = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/report.html"))
+    assert first < reports[0] < second < reports[1]
+
+
 def test_means_count_what_is_completed_and_spread_needs_two() -> None:
     def row(method: str, seed: int, test: float | None) -> dict[str, Any]:
         place = {"run": f"{method}{seed}", "task": "t", "body": "b", "align": "none", "method": method, "seed": seed}
@@ -117,10 +131,66 @@ def test_means_count_what_is_completed_and_spread_needs_two() -> None:
         done = {"metric": "error", "higher_is_better": False, "test": test, "validation": test / 2}
         return {**place, "state": "completed", **done}
 
-    full, head = means([row("full", 0, 1.0), row("full", 1, 3.0), row("head", 0, 0.5), row("head", 1, None)])
+    rows = [row("full", 0, 1.0), row("full", 1, 3.0), row("head", 0, 0.5), row("head", 1, None)]
+    full, head = means({"axes": AXES, "runs": rows})
     assert (full["test"], full["seeds"], full["of"]) == ({"mean": 2.0, "spread": pytest.approx(2**0.5)}, 2, 2)
     assert full["validation"]["mean"] == 1.0
     assert (head["test"], head["seeds"], head["of"]) == ({"mean": 0.5, "spread": None}, 1, 2)
+
+
+def test_means_are_told_apart_by_settings_that_are_lists_or_the_metric() -> None:
+    def row(seed: int, augment: list[str], metric: str, **facts: Any) -> dict[str, Any]:
+        place = {"task": "t", "body": "b", "align": "none", "method": "full", "seed": seed}
+        return {"run": "r", "state": "failed", **place, "finetune.augment": augment, "metric": metric, **facts}
+
+    done = {"state": "completed", "higher_is_better": False, "test": 1.0, "validation": 1.0}
+    rows = [row(0, [], "error", **done), row(1, [], "error"), row(0, ["noise"], "error"), row(0, [], "accuracy")]
+    found = means({"axes": [*AXES, "finetune.augment", "metric"], "runs": rows})
+    assert [(mean["finetune.augment"], mean["metric"], mean["seeds"], mean["of"]) for mean in found] == [
+        ([], "error", 1, 2), (["noise"], "error", 0, 1), ([], "accuracy", 0, 1)
+    ]  # fmt: skip
+
+
+def test_a_setting_may_be_a_list_and_the_table_names_its_axes(first: Any, place: Path) -> None:
+    grid = write_grid(place, "lists", methods="head", aligns="none", settings={"finetune.augment": [[]]})
+    result = command("sweep", grid, "--store", place / "store", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert document(result)["axes"] == [*AXES, "finetune.augment"]
+    assert document(result)["means"][0]["finetune.augment"] == []
+
+
+def test_finished_runs_are_found_where_the_store_is_now_and_a_damaged_record_is_written_anew(
+    first: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(place / "store", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    grid = write_grid(place, "moved", methods=["full", "head"], aligns=["none"], settings={"finetune.lr": [1e-3]})
+    asked = ["sweep", grid, "--store", "moved", "--json"]
+    rows = document(command(*asked))["runs"]
+    assert [Path(row["path"]) for row in rows] == [tmp_path / "moved" / "runs" / row["run"] for row in rows]
+    record = Path(rows[0]["path"]) / "run.json"
+    record.write_text("{")
+    again = command(*asked)
+    assert again.exit_code == 0, again.stderr
+    assert document(again)["runs"] == rows
+    assert json.loads(record.read_text())["state"] == "completed"
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".", "..", ".hidden", "/x"])
+def test_a_sweeps_name_is_no_path(place: Path, tmp_path: Path, name: str) -> None:
+    for more in ([], ["--status"]):
+        refused = command("sweep", write_grid(place, "named"), "--name", name, "--store", tmp_path / "in" / "it", *more)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"not a path; got '{name}'" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_of_a_configuration_in_a_folder_has_a_plain_name(first: Any, place: Path, monkeypatch) -> None:
+    monkeypatch.setattr("orca.sweeps.cells.find_config", lambda name: place / "tiny.yaml")
+    result = command("compare", "folder/tiny", "--methods", "head", "--aligns", "none", "--store", place / "store")
+    assert result.exit_code == 0, result.stderr
+    assert list((place / "store" / "sweeps").glob("compare-tiny-*/sweep.json"))
+    assert not list((place / "store" / "sweeps").glob("compare-folder"))
 
 
 def kill_when(found: Callable[[], bool], patience: float = 120) -> threading.Thread:
@@ -215,6 +285,48 @@ def test_a_sweep_is_at_work_once_and_one_that_died_counts_as_stopped(place: Path
     assert read_sweep(store, "s")["state"] == "stopped"
     with pytest.raises(InputError, match="has no sweep 'other'"):
         read_sweep(store, "other")
+
+
+def test_a_look_at_a_sweep_keeps_none_from_work_and_sees_its_end(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, grid = Store(tmp_path).make(), check_grid({"tasks": [str(place / "tiny.yaml")]})
+    table = SweepTable(store, "s", share(cells(grid), store))
+    (looking := FileLock(tmp_path / ".locks" / "sweep=s.lock")).acquire()
+    monkeypatch.setattr("filelock._api.time.sleep", lambda seconds: looking.release())  # while work waits
+    with table.open(None):
+        assert not looking.is_locked
+    read = read_json
+
+    def while_it_ends(file: Path) -> Any:
+        before = read(file)
+        monkeypatch.setattr("flows.sweeps.table.read_json", read)
+        file.write_text(json.dumps({**before, "state": "completed"}))
+        return {**before, "state": "running"}
+
+    monkeypatch.setattr("flows.sweeps.table.read_json", while_it_ends)
+    assert read_sweep(store, "s")["state"] == "completed"
+
+
+def test_a_sweep_that_has_ended_outlives_its_server(place: Path, tmp_path: Path, monkeypatch) -> None:
+    ends, told = True, []
+
+    def lost(*given: Any, **named: Any) -> None:
+        table = planned()
+        assert table is not None
+        if ends:
+            with table.open(None):
+                pass
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr("flows.sweeps.flow.sweep_flow", lost)
+    monkeypatch.setattr("flows.sweeps.flow.log.warning", lambda text, *values: told.append(text % values))
+    asked = ["sweep", write_grid(place, "outlives"), "--store", tmp_path, "--json"]
+    result = command(*asked)
+    assert (result.exit_code, document(result)["state"]) == (0, "completed")
+    assert told == ["the Prefect server went away (refused); it will count this sweep as crashed, but it has ended"]
+    ends = False
+    assert isinstance(command(*asked).exception, httpx.ConnectError)
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(place: Path, tmp_path: Path) -> None:

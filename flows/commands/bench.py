@@ -69,20 +69,20 @@ def _write(family: str, document: dict[str, Any], folder: Path) -> dict[str, Any
     """The tables of the finished runs, as Markdown, CSV and JSON; returns what the JSON holds."""
     from orca import runtime
     from orca.bench import FAMILIES, measured, tables, to_csv, to_markdown
+    from orca.runs import read_part
 
-    records = []
-    for row in document["runs"]:
-        if row["state"] == "completed":
-            path = Path(row["path"])
-            records.append(measured(runtime.read_json(path / "run.json"), runtime.read_json(path / "metrics.json")))
-    made = tables(FAMILIES.get(family), records)
-    origin = {"commit": runtime.commit(), "machine": runtime.machine(), "versions": runtime.versions()}
+    paths = [Path(row["path"]) for row in document["runs"] if row["state"] == "completed"]
+    records = [read_part(path, "run.json") for path in paths]
+    runs = [measured(record, read_part(path, "metrics.json")) for record, path in zip(records, paths, strict=True)]
+    made = tables(FAMILIES.get(family), runs)
+    origins = [{key: record[key] for key in ("commit", "machine", "versions")} for record in records]
     found = {
-        "family": family, **origin, "markdown": [to_markdown(table) for table in made],
-        "runs": [run.document() for run in records],
+        "family": family, "markdown": [to_markdown(table) for table in made],
+        "runs": [{**run.document(), **origin} for run, origin in zip(runs, origins, strict=True)],
     }  # fmt: skip
     runtime.write_json(folder / f"{family}.json", found)
-    footer = f"Commit {origin['commit'] or 'unknown'}, {json.dumps(origin['machine'])}.\n"
+    said = [f"Commit {origin['commit'] or 'unknown'}, {json.dumps(origin['machine'])}." for origin in origins]
+    footer = "\n".join(dict.fromkeys(said)) + "\n"
     runtime.atomic_write(folder / f"{family}.md", "\n".join([f"# {family}\n", *found["markdown"], footer]))
     runtime.atomic_write(folder / f"{family}.csv", to_csv(made))
     return found

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 STOP = "stopped; the same command does what is missing"
 Runner = Annotated[str, typer.Option(metavar="NAME", help="local, dask or ray.")]
 Workers = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Jobs, or trials of a search, at once. [as many as cores]")
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Jobs, or trials of a search, at once. [as many as cores, or as the cluster takes]"
+    ),
 ]
 Address = Annotated[str | None, typer.Option(metavar="URL", help="Of a running Dask or Ray cluster.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep. [that of the file]")]
@@ -117,7 +120,7 @@ def run_grid(  # noqa: PLR0913 - options of the commands
 
     grid, place = read(), open_store(store)
     kind = "compare" if name is None else "sweep"
-    called = name or f"compare-{grid.label(grid.tasks[0])}-{digest(grid)[:8]}"
+    called = name or f"compare-{Path(grid.label(grid.tasks[0])).name}-{digest(grid)[:8]}"
     table = plan_table(grid, place, called, online=online, kind=kind, watcher=_tell)
     tell(table.plan)
     if dry_run:
@@ -159,7 +162,7 @@ def _print(document: dict[str, Any] | None, parts: Sequence[Any], *, as_json: bo
     if as_json:
         from flows.sweeps.text import means
 
-        print_json({**document, "means": means(document["runs"])})
+        print_json({**document, "means": means(document)})
     else:
         typer.echo("\n\n".join(text for part in parts if (text := part(document))))
     if document["state"] == "failed":

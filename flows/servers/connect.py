@@ -5,9 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 from flows.servers.ui import client_settings
+
+if TYPE_CHECKING:
+    from flows.servers.temporary import TemporaryServer
+
+RETRIES = 3  # of a request to a server that is away: 14 seconds, in which one that is started anew is back
+# Whether the server outlives this run: else nobody will look at its pages, and nobody shares its slots.
+recorded: ContextVar[bool] = ContextVar("recorded", default=True)
 
 
 def prepare_environment() -> None:
@@ -54,11 +62,52 @@ def connected() -> Iterator[Any]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
-        if (fault := client.api_healthcheck()) is not None:
-            from orca.types import InputError
-
-            raise InputError(
-                f"the Prefect server at {api} does not answer ({fault}); start it, or unset PREFECT_API_URL and start "
-                "one in another terminal with `orca ui`"
-            )
+        _check_answers(client, api, "and start one in another terminal with `orca ui`")
         yield client
+
+
+def _check_answers(client: Any, api: str, otherwise: str) -> None:
+    if (fault := client.api_healthcheck()) is not None:
+        from orca.types import InputError
+
+        raise InputError(
+            f"the Prefect server at {api} does not answer ({fault}); start it, or unset PREFECT_API_URL (`prefect "
+            f"config unset PREFECT_API_URL` if a profile sets it) {otherwise}"
+        )
+
+
+@contextlib.contextmanager
+def recording(temporary: TemporaryServer | None) -> Iterator[None]:
+    """Within the block flows are recorded by the server that the user has configured, else by a temporary one.
+
+    Raises:
+        InputError: the configured one does not answer.
+    """
+    from prefect.settings import temporary_settings
+
+    with temporary_settings(_flow_settings(temporary)):
+        token = recorded.set(temporary is None)
+        try:
+            yield
+        finally:
+            recorded.reset(token)
+
+
+def _flow_settings(temporary: TemporaryServer | None) -> dict[Any, Any]:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        get_current_settings,
+    )
+
+    if configured := get_current_settings().api.url:
+        with get_client(sync_client=True) as client:
+            _check_answers(client, configured, "to run without one")
+        return {PREFECT_CLIENT_MAX_RETRIES: min(RETRIES, PREFECT_CLIENT_MAX_RETRIES.value())}
+    # A server that ends with the command has no use for a heartbeat, for which the end of a flow waits up to a second,
+    # nor for logs, which may still be on their way when it stops.
+    settings: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
+    return settings if temporary is None else {**settings, PREFECT_API_URL: temporary.wait()}

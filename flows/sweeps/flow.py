@@ -1,36 +1,31 @@
 """The flow of a sweep: one task for each stage execution that its runs share, one for the report of each run.
 
-A task is submitted when those before it are done. The store says what is to be done, so a sweep that was stopped, or in
-which a run failed, does only what is missing when it is started again. A search by Optuna comes before the tasks of
-those runs that it has chosen.
+A task is handed over when those before it are done and a worker is free. The store says what is to be done, so a sweep
+that was stopped, or in which a run failed, does only what is missing when it is started again. A search by Optuna comes
+before the tasks of those runs that it has chosen.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections import Counter, deque
+import logging
+from collections import deque
 from graphlib import TopologicalSorter
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
-from uuid import UUID
 
 import httpx
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from prefect.settings import temporary_settings
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
-from flows.adapt import server_settings
+from flows.servers.connect import recording
 from flows.servers.temporary import TemporaryServer
+from flows.stopping import stoppable
 from flows.sweeps import jobs
-from flows.sweeps.processes import cores
-from flows.sweeps.runners import Kind, Pool, call, gpus, started, worker_died
+from flows.sweeps.pool import Job, Pool
+from flows.sweeps.runners import Kind, call, gpus, started
 from flows.sweeps.search import search
 from flows.sweeps.search_table import SearchTable, plan_table
 from flows.sweeps.table import SweepTable, planned, planning
@@ -38,10 +33,8 @@ from orca.config import RunConfig
 from orca.store import Store, default_root
 from orca.sweeps.grid import Grid
 from orca.sweeps.sharing import label
-from orca.train import TrainingError
-from orca.types import InputError
 
-TRIES = 3  # of a job whose worker dies; it goes on from its last checkpoint
+log = logging.getLogger(__name__)
 
 
 @task(name="stage", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
@@ -93,14 +86,16 @@ def sweep_flow(  # noqa: PLR0913 - each argument is a field of the form for a cu
     place = Store(Path(store) if store else default_root()).make()
     table = planned() or plan_table(grid, place, name, online=online)
     common = {"store": str(place.root.absolute()), "online": online}
-    with table.open(flow_run.id):
-        searching = isinstance(table, SearchTable)
-        if searching or table.sharing.graph():  # else no cluster need be started
-            with started(runner, workers, address) as pool:
-                if searching:
-                    room = pool.room()
-                    search(table, pool, common, at_once=workers or (cores() if math.isinf(room) else int(room)))
-                _work(table, pool, common)
+    try:
+        with table.open(flow_run.id), stoppable():
+            searching = isinstance(table, SearchTable)
+            if searching or table.sharing.graph():  # else no cluster need be started
+                with started(runner, workers, address) as pool:
+                    if searching:
+                        search(table, pool, common)
+                    _work(table, pool, common)
+    except KeyboardInterrupt:
+        return Cancelled(message="stopped; the same sweep again does what is missing")
     return (Failed if table.count("failed") else Completed)(message=table.outcome())
 
 
@@ -108,46 +103,37 @@ compare_flow = sweep_flow.with_options(name="compare")
 
 
 def _work(table: SweepTable, pool: Pool, common: dict[str, Any]) -> None:
-    """Submits each task when what it needs is done and there is room, until none is left."""
+    """Does what there is to do, each when what it needs is done. What has become possible comes before what has been.
+
+    So a run comes to its end before the next one begins, and each worker stays with a task's data.
+    """
     graph = table.sharing.graph()
     order: TopologicalSorter[str] = TopologicalSorter(graph)
     order.prepare()
-    ready: deque[str] = deque()
-    futures: dict[str, PrefectFuture[Any]] = {}
+    ready = deque(order.get_ready())
     states: dict[str, State[Any]] = {}
-    deaths: Counter[str] = Counter()
-    lost: list[UUID] = []
-    ended: SimpleQueue[str] = SimpleQueue()
-    while order.is_active():
-        ready.extend(order.get_ready())
-        while ready and len(futures) < pool.room():
+
+    def settle(node: str, outcome: dict[str, Any] | str) -> None:
+        table.end(node, outcome)
+        order.done(node)
+        ready.extendleft(reversed(order.get_ready()))
+
+    def fill() -> None:
+        while ready and pool.has_room():
             node = ready.popleft()
             if fault := table.fault_before(graph[node]):
-                table.end(node, fault)
-                order.done(node)
+                settle(node, fault)
                 continue
             work, config, own = _task(table, node)
             parameters = {**own, "config": config.model_dump(mode="json"), **common}
             before = [states[name] for name in graph[node]]
-            futures[node] = pool.submit(work, parameters, after=before, gpus=gpus(config))
-            futures[node].add_done_callback(lambda _, node=node: ended.put(node))
-        if not futures:
-            continue
-        node = ended.get()
-        future = futures.pop(node)  # what nobody holds any more, Dask does not do again when it loses it
-        outcome = _outcome(future, table.title(node))
-        if outcome is None:
-            deaths[node] += 1
-            lost.append(future.task_run_id)
-            _record_crashes(lost)
-            if deaths[node] < TRIES:
-                ready.append(node)
-                continue
-            outcome = f"{table.title(node)}: {TRIES} workers died at it, one after the other; was there enough memory?"
-        table.end(node, outcome)
-        states[node] = future.state
-        order.done(node)
-    _record_crashes(lost)
+            pool.submit(Job(node, work, parameters, after=before, gpus=gpus(config)))
+
+    fill()
+    while ended := pool.next():
+        states[ended.name] = ended.state
+        settle(ended.name, f"{table.title(ended.name)}: {ended.reason}" if ended.fault else ended.value)
+        fill()
 
 
 def _task(table: SweepTable, node: str) -> tuple[Any, RunConfig, dict[str, Any]]:
@@ -158,26 +144,6 @@ def _task(table: SweepTable, node: str) -> tuple[Any, RunConfig, dict[str, Any]]
     made = [table.results[name] for name in member.jobs if name in table.results]
     done = {result["name"]: result["seconds"] for result in made if not result["cached"]}
     return report_task, member.cell.config, {"label": f"report-{label(member.cell)}", "done": done}
-
-
-def _outcome(future: PrefectFuture[Any], title: str) -> dict[str, Any] | str | None:
-    """What a task returned, or why it failed; None where its worker died."""
-    future.wait()
-    try:
-        return future.result()
-    except (InputError, TrainingError) as fault:
-        return f"{title}: {fault}"
-    except Exception as fault:  # noqa: BLE001 - whatever ends one task, faults of clusters too, the others go on
-        return None if worker_died(fault) else f"{title}: {type(fault).__name__}: {fault}"
-
-
-def _record_crashes(lost: list[UUID]) -> None:
-    """Tells the server of tasks whose workers can tell it no more; those it does not know yet stay in the list."""
-    with get_client(sync_client=True) as client:
-        for task_run in list(lost):
-            with contextlib.suppress(httpx.HTTPError):
-                client.set_task_run_state(task_run, Crashed(message="its worker died"), force=True)
-                lost.remove(task_run)
 
 
 def launch(
@@ -197,9 +163,20 @@ def launch(
 
     Raises:
         InputError: the sweep is at work elsewhere, or the Prefect server cannot be reached.
+        KeyboardInterrupt: it was stopped, from here or by a cancellation at the server.
     """
     used = compare_flow if table.kind == "compare" else sweep_flow
-    with planning(table), temporary_settings(server_settings(server)):
-        state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
+    try:
+        with planning(table), recording(server):
+            state = used(grid, table.name, str(table.store.root), online, runner, workers, address, return_state=True)
+    except httpx.TransportError as fault:
+        if not table.ended:
+            raise
+        log.warning(
+            "the Prefect server went away (%s); it will count this %s as crashed, but it has ended", fault, table.kind
+        )
+        return
+    if state.is_cancelled():
+        raise KeyboardInterrupt
     if not table.ended:  # by a fault of the flow itself
         state.result()

@@ -6,29 +6,39 @@ gets a new one. A child ends when its parent does, however that ends.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any
+
+from orca.runtime import cores
 
 
 class JobKilled(RuntimeError):
     """A job's process ended before the job did."""
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def thread_settings(workers: int) -> dict[str, str]:
     """Environment of one of several workers that share the cores of this machine. What the user has set holds."""
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // workers)))}
+
+
+@contextlib.contextmanager
+def kept_environment() -> Iterator[None]:
+    """After the block the variables of this process are as they were before it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
 
 
 class Processes:
@@ -67,13 +77,9 @@ class Processes:
         with self._beginning:
             if self._closed:
                 raise JobKilled("the sweep was stopped")
-            before = {name: os.environ.get(name) for name in self._environment}
-            os.environ.update(self._environment)
-            try:
+            with kept_environment():
+                os.environ.update(self._environment)
                 asked = pool.submit(os.getpid)
-            finally:
-                for name, value in before.items():
-                    os.environ.pop(name) if value is None else os.environ.update({name: value})
             pid = asked.result()
             self._children[pid] = pool
         return pid

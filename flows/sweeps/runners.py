@@ -6,20 +6,20 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from flows.sweeps.processes import Processes, cores, thread_settings
+from flows.sweeps.processes import Processes, kept_environment, thread_settings
+from orca.runtime import cores
 
 if TYPE_CHECKING:  # a wrong option must be told before Prefect is imported
-    from prefect.client.schemas.objects import State
-    from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
 
+    from flows.sweeps.pool import Pool
     from orca.config import RunConfig
 
 Kind = Literal["local", "dask", "ray"]
@@ -27,11 +27,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 QUIET = {"PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "ERROR")}  # of workers: the table tells all
 STORED = 100 * 2**20  # bytes of memory that a Ray cluster shares; the jobs hand over nothing but JSON
 SHARED_GPU = 0.5  # of a GPU, for a job that may share it: two at once on each
-# By what Dask and Ray tell that the worker of a job died: package and exception.
-DEATHS = {
-    ("distributed", "KilledWorker"), ("ray", "NodeDiedError"), ("ray", "OutOfMemoryError"),
-    ("ray", "WorkerCrashedError"),
-}  # fmt: skip
 # The children of the local runner; a worker of a cluster has none.
 _children: ContextVar[Processes | None] = ContextVar("children", default=None)
 
@@ -40,11 +35,6 @@ def call(function: Callable[..., Any], *given: Any) -> Any:
     """Calls a job in this thread's child process; in a worker of a cluster, at once."""
     children = _children.get()
     return function(*given) if children is None else children.call(function, *given)
-
-
-def worker_died(fault: Exception) -> bool:
-    """Whether a job of a cluster ended because its worker died."""
-    return (type(fault).__module__.partition(".")[0], type(fault).__name__) in DEATHS
 
 
 def gpus(config: RunConfig) -> float:
@@ -60,35 +50,18 @@ def gpus(config: RunConfig) -> float:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Takes jobs.
+class Crew:
+    """Those who do jobs.
 
     Attributes:
-        runner: the task runner of Prefect at work.
-        room: how many jobs should be handed to it at once.
-        asking: within this context a job that is submitted asks for so much of a GPU.
+        runner: the task runner of Prefect that hands jobs to them.
+        size: how many jobs they do at once, now.
+        asking: within this context a job that is handed over asks for so much of a GPU.
     """
 
     runner: TaskRunner[Any]
-    room: Callable[[], float] = lambda: float("inf")
+    size: Callable[[], int]
     asking: Callable[[float], AbstractContextManager[Any]] = lambda gpus: nullcontext()
-
-    def submit(
-        self, work: Any, parameters: dict[str, Any], *, after: Sequence[State[Any]] = (), gpus: float = 0
-    ) -> PrefectFuture[Any]:
-        """Hands over a task.
-
-        Args:
-            work: the task.
-            parameters: its own.
-            after: states of completed tasks that Prefect's pages shall show before it.
-            gpus: how much of a GPU it needs where the cluster counts them.
-
-        Raises:
-            InputError: the cluster has no GPU.
-        """
-        with self.asking(gpus):
-            return self.runner.submit(work, parameters, wait_for=after)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _refusal(message: str) -> Exception:
@@ -117,7 +90,7 @@ def started(kind: str, workers: int | None, address: str | None) -> Iterator[Poo
 
     Args:
         kind: local, dask or ray.
-        workers: how many jobs run at once, as many as there are cores if None; a cluster that has an address knows.
+        workers: how many jobs run at once; as many as there are cores, or as a cluster with an address has, if None.
         address: of a running cluster; one of this machine is started and ended with the block if None.
 
     Raises:
@@ -127,14 +100,16 @@ def started(kind: str, workers: int | None, address: str | None) -> Iterator[Poo
     check_runner(kind, address)
     _check_reach(address)
     make = {"local": _local, "dask": _dask, "ray": _ray}[kind]
-    with ExitStack() as held:
+    with kept_environment(), ExitStack() as held:  # clusters leave in it what they have set for their workers
         try:
-            pool = held.enter_context(make(workers or cores(), address))
+            crew = held.enter_context(make(workers or cores(), address))
         except OSError as fault:
             if address is None:
                 raise
             raise _refusal(f"no {kind} cluster answers at {address}: {fault}") from fault
-        yield pool
+        from flows.sweeps.pool import Pool
+
+        yield Pool(crew.runner, lambda: max(1, min(crew.size(), workers or sys.maxsize)), crew.asking)
 
 
 def _check_reach(address: str | None) -> None:
@@ -153,23 +128,23 @@ def _host(address: str) -> str | None:
 
 
 @contextmanager
-def _local(workers: int, address: None) -> Iterator[Pool]:
+def _local(workers: int, address: None) -> Iterator[Crew]:
     from prefect.task_runners import ThreadPoolTaskRunner
 
     # The children end first: the runner waits for its threads, and those wait for them.
     with ThreadPoolTaskRunner(max_workers=workers) as runner, closing(Processes(thread_settings(workers))) as children:
         token = _children.set(children)
         try:
-            yield Pool(runner)
+            yield Crew(runner, lambda: workers)
         finally:
             _children.reset(token)
 
 
 @contextmanager
-def _dask(workers: int, address: str | None) -> Iterator[Pool]:
+def _dask(workers: int, address: str | None) -> Iterator[Crew]:
     os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "critical")  # the table tells of dead workers
-    import dask  # pyright: ignore[reportMissingImports] - the extra dask
-    from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports] - its defaults come with the import
+    import dask.config  # pyright: ignore[reportMissingImports] - the extra dask
+    from prefect_dask.task_runners import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
     local = {
         "n_workers": workers, "threads_per_worker": 1, "processes": True,
@@ -185,13 +160,13 @@ def _dask(workers: int, address: str | None) -> Iterator[Pool]:
         DaskTaskRunner(address=address, cluster_kwargs=None if address else local) as runner,
     ):
         client = runner.client  # connects
-        # A worker that dies ends all jobs that it was given: those that it has not begun, too.
-        yield Pool(runner, room=lambda: max(1, sum(client.nthreads().values())))
+        yield Crew(runner, lambda: sum(client.nthreads().values()))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager
-def _ray(workers: int, address: str | None) -> Iterator[Pool]:
+def _ray(workers: int, address: str | None) -> Iterator[Crew]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray  # pyright: ignore[reportMissingImports] - comes with prefect-ray
     from prefect_ray import RayTaskRunner  # pyright: ignore[reportMissingImports] - the extra ray
     from prefect_ray.context import remote_options  # pyright: ignore[reportMissingImports] - the extra ray
 
@@ -201,15 +176,13 @@ def _ray(workers: int, address: str | None) -> Iterator[Pool]:
         settings |= {"runtime_env": {"env_vars": thread_settings(workers)}}
 
     def asking(gpus: float) -> AbstractContextManager[Any]:
-        import ray  # pyright: ignore[reportMissingImports] - comes with prefect-ray
-
         if gpus and not ray.cluster_resources().get("GPU"):  # it would wait for one for ever
             raise _refusal("runs are planned for CUDA, but Ray counts no GPU in its cluster; set device: cpu")
         return remote_options(max_retries=0, num_gpus=gpus)
 
     # Ray prints what happens to its workers; standard output is for the result.
     with redirect_stdout(sys.stderr), _left(), RayTaskRunner(address or "local", settings) as runner:
-        yield Pool(runner, asking=asking)
+        yield Crew(runner, lambda: int(ray.cluster_resources().get("CPU", 0)), asking)
 
 
 @contextmanager

@@ -6,17 +6,16 @@ Two trials at once that need the same alignment meet in the store, where the sec
 from __future__ import annotations
 
 from collections import deque
-from queue import SimpleQueue
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from flows.sweeps import jobs
-from flows.sweeps.runners import Pool, call, gpus
+from flows.sweeps.pool import Ended, Job, Pool
+from flows.sweeps.runners import call, gpus
 from flows.sweeps.search_table import OpenStudy, SearchTable
 from orca.sweeps.trials import Trial
 from orca.train import TrainingError
@@ -36,34 +35,32 @@ def trial_task(
     return Completed(name="Pruned", message="lagged behind the others", data=found) if found["value"] is None else found
 
 
-def search(table: SearchTable, pool: Pool, common: dict[str, Any], *, at_once: int) -> None:
+def search(table: SearchTable, pool: Pool, common: dict[str, Any]) -> None:
     """Does the trials of all studies, one of each in turn, and gives the table the runs of the best ones.
 
     Args:
         table: is told of each trial that ended.
         pool: takes the trials.
         common: parameters of all tasks.
-        at_once: how many trials are out at once.
     """
     turns = deque(table.begin())
-    running = 0
-    ended: SimpleQueue[tuple[PrefectFuture[Any], OpenStudy, int]] = SimpleQueue()
-    while turns or running:
-        while turns and running < at_once:
+
+    def fill() -> None:
+        while turns and pool.has_room():
             study = turns.popleft()
             if (trial := study.next()) is None:
                 continue
             turns.append(study)
             if (parameters := _parameters(table, study, trial)) is not None:
-                future = pool.submit(trial_task, {**parameters, **common}, gpus=gpus(study.planned.cells[0].config))
+                asked = gpus(study.planned.cells[0].config)
+                pool.submit(Job((study, trial.number), trial_task, {**parameters, **common}, gpus=asked))
                 table.begin_trial()
-                running += 1
-                future.add_done_callback(lambda _, known=(future, study, trial.number): ended.put(known))
-        if running:
-            future, study, number = ended.get()
-            running -= 1
-            _settle(study, number, future)
-            table.end_trial(study, number)
+
+    fill()
+    while ended := pool.next():
+        _settle(ended)
+        table.end_trial(*ended.name)
+        fill()
     table.choose(online=common["online"])
 
 
@@ -84,17 +81,12 @@ def _parameters(table: SearchTable, study: OpenStudy, trial: Trial) -> dict[str,
     return {"label": f"trial-{study.name}-{trial.number}", "configs": configs, "trial": facts}
 
 
-def _settle(study: OpenStudy, number: int, future: PrefectFuture[Any]) -> None:
+def _settle(ended: Ended) -> None:
     """Writes down what came of a trial. Failures that may pass leave it for another time."""
-    trials = study.trials
-    future.wait()
-    try:
-        value = future.result()["value"]
-    except TrainingError as fault:
-        trials.fail(number, str(fault), settled=True)
-    except InputError as fault:
-        trials.fail(number, str(fault), settled=False)
-    except Exception as fault:  # noqa: BLE001 - whatever ends one trial, faults of clusters too, the others go on
-        trials.fail(number, f"{type(fault).__name__}: {fault}", settled=False)
+    study, number = ended.name
+    if ended.fault is not None:
+        study.trials.fail(number, ended.reason, settled=isinstance(ended.fault, TrainingError))
+    elif (value := ended.value["value"]) is None:
+        study.trials.prune(number)
     else:
-        trials.prune(number) if value is None else trials.complete(number, value)
+        study.trials.complete(number, value)

@@ -42,7 +42,7 @@ class SearchTable(SweepTable):
     def __init__(self, store: Store, name: str, search: Search, **options: Any) -> None:
         """As of a sweep that has no run yet."""
         super().__init__(store, name, Sharing((), {}, frozenset(), 0), **options)
-        self._facts["plan"] = search.summary()
+        self._facts |= {"plan": search.summary(), "axes": search.axes}
         self._search = search
         self.studies: list[OpenStudy] = []
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from orca.runs import MOMENT, read_run
 from orca.runtime import finite, read_json, write_json
 from orca.store import Store
 from orca.types import InputError
@@ -57,14 +58,16 @@ class SweepTable:
     def take(self, sharing: Sharing) -> None:
         """Makes these the runs of the sweep."""
         self.sharing = sharing
-        self.rows = [self._row(member, self.store) for member in sharing.members]
+        self.rows = [self._row(member) for member in sharing.members]
+        if sharing.members:
+            self._facts["axes"] = list(sharing.members[0].cell.place)
 
-    def _row(self, member: Member, store: Store) -> Row:
+    def _row(self, member: Member) -> Row:
         row = {"run": member.run, **member.cell.place, "body": Path(member.cell.place["body"]).name}
         if member.fault is not None:
             return {**row, "state": "failed", "reason": member.fault}
         if member.finished:
-            return {**row, **_ended(read_json(store.runs_dir / member.run / "run.json"))}
+            return {**row, **self._ended(read_run(self.store, member.run))}
         return {**row, "state": "waiting"}
 
     @contextmanager
@@ -75,7 +78,7 @@ class SweepTable:
             InputError: another process is at work on it.
         """
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=MOMENT)
         except Timeout as fault:
             raise InputError(
                 f"the {self.kind} {self.name} is at work in another process; wait for its end, or choose another --name"
@@ -132,11 +135,17 @@ class SweepTable:
             if isinstance(outcome, str):
                 row |= {"state": "failed", "reason": outcome}
             elif node == member.report:
-                row |= _ended(outcome)
+                row |= self._ended(outcome)
             if row["state"] != "waiting":
                 self._watcher(self, row)
         if node.startswith("report-") or isinstance(outcome, str) or time.monotonic() - self._written > PAUSE:
             self._write()
+
+    def _ended(self, record: Mapping[str, Any]) -> Row:
+        """What the table tells of a finished run, wherever its store was when it ran."""
+        metric, path = record["metric"], (self.store.runs_dir / record["run"]).absolute()
+        kept = {"metric": metric["name"], "higher_is_better": metric["higher_is_better"], "test": metric["value"]}
+        return {"state": "completed", **kept, "validation": record["validation"]["value"], "path": str(path)}
 
     def document(self) -> dict[str, Any]:
         """What the file holds."""
@@ -150,13 +159,6 @@ class SweepTable:
     def _write(self) -> None:
         write_json(self._file, self.document())
         self._written = time.monotonic()
-
-
-def _ended(record: Mapping[str, Any]) -> Row:
-    """What the table tells of a finished run."""
-    metric = record["metric"]
-    kept = {"metric": metric["name"], "higher_is_better": metric["higher_is_better"], "test": metric["value"]}
-    return {"state": "completed", **kept, "validation": record["validation"]["value"], "path": record["path"]}
 
 
 # No parameter of the flow, which are JSON, and no variable of its module, which travel to the workers of a cluster.
@@ -182,24 +184,40 @@ def read_sweep(store: Store, name: str) -> dict[str, Any]:
     """The table of a sweep as it stands now.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is none of that name, or its file is damaged.
     """
     file, lock = _places(store, name)
     if not file.is_file():
         raise InputError(f"the store {store.root} has no sweep '{name}'; without --status it is started")
-    document = read_json(file)
-    if document["state"] == "running":
-        try:
-            lock.acquire(timeout=0)
-            lock.release()
-        except Timeout:
-            return document
-        return {**document, "state": "stopped"}
-    return document
+    document = _read(file)
+    if document["state"] != "running":
+        return document
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return document
+    try:
+        document = _read(file)  # it may have ended since it was read
+    finally:
+        lock.release()
+    return {**document, "state": "stopped"} if document["state"] == "running" else document
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_json(file)
+    except ValueError as fault:
+        raise InputError(f"{file} is damaged ({fault}); the same sweep again writes it anew") from fault
 
 
 def _places(store: Store, name: str) -> tuple[Path, FileLock]:
-    """The file of a sweep, and the lock that is held while it is at work."""
+    """The file of a sweep, and the lock that is held while it is at work.
+
+    Raises:
+        InputError: the name is not that of a folder.
+    """
+    if name != Path(name).name or name.startswith("."):
+        raise InputError(f"a sweep's name is that of its folder in the store, not a path; got '{name}'")
     return store.root / "sweeps" / name / "sweep.json", FileLock(store.root / ".locks" / f"sweep={name}.lock")
 
 

@@ -7,37 +7,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.terminal import number, table
+from orca.runtime import canonical
 
-# What a row of a sweep holds beside its place in the grid.
-FACTS = {
-    "run", "state", "metric", "higher_is_better", "test", "validation", "path", "reason", "stages", "stages_done",
-    "runs", "epochs",
-}  # fmt: skip
 HONEST = "The test set was opened once per run, after validation had chosen the epoch; choose among rows by validation."
 CHOSEN = "The test set was opened for the best trial of each study alone, once per run, after validation had chosen it."
 
 
-def place_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a run lies in the grid: task, body, align, method, seed, settings."""
-    return {key: value for key, value in row.items() if key not in FACTS}
-
-
-def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def means(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Mean and spread over the seeds of runs that differ in nothing else.
 
     The spread is the sample standard deviation, None of a single run. Runs that are not completed are counted in
     ``of`` alone.
     """
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        key = tuple((axis, value) for axis, value in place_of(row).items() if axis != "seed")
-        groups.setdefault(key, []).append(row)
+    groups: dict[str, tuple[dict[str, Any], list[Mapping[str, Any]]]] = {}
+    for row in document["runs"]:
+        place = {axis: row[axis] for axis in _axes(document) if axis != "seed"}
+        groups.setdefault(canonical(place), (place, []))[1].append(row)
     found = []
-    for key, members in groups.items():
+    for place, members in groups.values():
         done = [row for row in members if row["state"] == "completed"]
-        metric = {name: done[0][name] if done else None for name in ("metric", "higher_is_better")}
+        metric = {name: (done or members)[0].get(name) for name in ("metric", "higher_is_better")}
         values = {name: _spread([row[name] for row in done]) for name in ("test", "validation")}
-        found.append({**dict(key), **metric, "seeds": len(done), "of": len(members), **values})
+        found.append({**place, **metric, "seeds": len(done), "of": len(members), **values})
     return found
 
 
@@ -62,15 +53,15 @@ def ended_text(row: Mapping[str, Any]) -> str:
 
 def rows_text(document: Mapping[str, Any]) -> str:
     """All trials of a search, and all runs."""
-    parts = [trials_text(document["trials"])] if document.get("trials") else []
+    parts = [trials_text(document)] if document.get("trials") else []
     return "\n\n".join([*parts, runs_text(document)] if document["runs"] else parts)
 
 
-def trials_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def trials_text(document: Mapping[str, Any]) -> str:
     """The trials of a search, one a line; a test value has the best of each study alone."""
-    varied = _varied(rows)
+    varied = ["trial" if axis == "seed" else axis for axis in _axes(document)]
     lines = []
-    for row in rows:
+    for row in document["trials"]:
         numbers = [number(row.get("validation")), number(row.get("test")), str(row.get("epochs", 0))]
         reason = row.get("reason", "").partition("\n")[0]
         lines.append([*(_cell(row[key]) for key in varied), row["state"], row.get("metric", ""), *numbers, reason])
@@ -79,10 +70,9 @@ def trials_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def runs_text(document: Mapping[str, Any]) -> str:
     """All runs of a sweep, one a line."""
-    rows = document["runs"]
-    varied = _varied(rows)
+    varied = _axes(document)
     lines = []
-    for row in rows:
+    for row in document["runs"]:
         state = (
             row["state"] if row["state"] != "waiting" else f"waiting ({row['stages_done']} of {row['stages']} stages)"
         )
@@ -94,8 +84,8 @@ def runs_text(document: Mapping[str, Any]) -> str:
 
 def means_text(document: Mapping[str, Any]) -> str:
     """Means over seeds, one line for each place in the grid, and how to read them."""
-    rows = means(document["runs"])
-    varied = [key for key in _varied(document["runs"]) if key != "seed"]
+    rows = means(document)
+    varied = [axis for axis in _axes(document) if axis != "seed"]
     lines = []
     for row in rows:
         seeds = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
@@ -112,9 +102,9 @@ def means_text(document: Mapping[str, Any]) -> str:
     )
 
 
-def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _axes(document: Mapping[str, Any]) -> list[str]:
     """Task, body, align, method and seed, and the settings that the grid names."""
-    return list(place_of(rows[0])) if rows else []
+    return document.get("axes", ["task", "body", "align", "method", "seed"])  # older tables name none
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import importlib.util
 import json
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca.bodies.specs import BODIES, FAMILIES, BodyConfig, BodySpec
-from orca.runtime import file_digest
+from orca.runtime import known_digest
 from orca.types import InputError
 
 _WEIGHTS = "model.safetensors"
@@ -96,14 +95,7 @@ def _checked(path: Path, revision: str) -> BodyFiles:
         raise InputError(f"{path}/config.json is not JSON: {fault}") from fault
     if kind not in FAMILIES:
         raise InputError(f"{path} holds a model of type '{kind}'; supported are {', '.join(FAMILIES)}")
-    state = (path / _WEIGHTS).stat()
-    return BodyFiles(path, revision, _weights_digest(path / _WEIGHTS, state.st_size, state.st_mtime_ns))
-
-
-@functools.cache
-def _weights_digest(file: Path, size: int, changed: int) -> str:
-    """The sha256 of a weights file in this state, computed once in a process: a sweep plans thousands of runs."""
-    return file_digest(file)
+    return BodyFiles(path, revision, known_digest(path / _WEIGHTS))
 
 
 def body_fingerprint(files: BodyFiles, *, random: bool) -> str:

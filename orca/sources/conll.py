@@ -114,7 +114,7 @@ def file_fingerprint(path: str | None, *, token_column: int, tag_column: int) ->
     Raises:
         InputError: the file is missing.
     """
-    content = runtime.file_digest(_path(path))
+    content = runtime.known_digest(_path(path))
     return runtime.digest(
         {"source": "conll", "reader": READER, "file": content, "token_column": token_column, "tag_column": tag_column}
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orca.config import RunConfig
 from orca.keys import documents, run_name
 from orca.plan import STAGES, plan
+from orca.runs import is_finished
 from orca.store import Store
 from orca.sweeps.cells import Cell
 from orca.types import InputError
@@ -139,8 +140,8 @@ def share(cells: Sequence[Cell], store: Store, *, online: bool = False) -> Shari
             if job.name not in jobs and store.find(stage, found[stage]):
                 there.add(job.name)
             jobs.setdefault(job.name, job)
-        reported = (store.runs_dir / run / "report.html").is_file()
-        members.append(Member(cell, run, tuple(names.values()), reported and there.issuperset(names.values())))
+        finished = there.issuperset(names.values()) and is_finished(store, run)
+        members.append(Member(cell, run, tuple(names.values()), finished))
     if not runs:
         reasons = dict.fromkeys(member.fault for member in members)
         raise InputError("no run can start:\n" + "\n".join(f"  - {reason}" for reason in reasons))

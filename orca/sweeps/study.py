@@ -90,6 +90,11 @@ class Search:
         """Those that can start."""
         return [study for study in self.studies if study.fault is None]
 
+    @property
+    def axes(self) -> list[str]:
+        """What the place of a run says: task, body, align, method, seed, then the settings that are drawn."""
+        return list(self.studies[0].cells[0].place)
+
     def summary(self) -> str:
         """What is to be done, in one line."""
         samples = self.studies[0].grid.samples or 0
@@ -149,7 +154,7 @@ def _study(seeds: Sequence[Sequence[Cell]], grid: Grid, folder: Path, *, online:
         "runs": [keys(low)["finetune"] for low, _ in ends], "settings": grid.settings, "seed": grid.seed or 0,
     }  # fmt: skip
     place = first[0].place
-    journal = folder / f"{place['task']}-{place['method']}-{digest(facts)[:8]}.jsonl"
+    journal = folder / f"{Path(place['task']).name}-{place['method']}-{digest(facts)[:8]}.jsonl"
     stages = [_stages(*pair) for pair in ends]
     common = frozenset[tuple[str, str]]().union(*(shared for shared, _ in stages))
     own = sum(each for _, each in stages)

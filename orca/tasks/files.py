@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from orca.runtime import digest, file_digest, read_json
+from orca.runtime import digest, known_digest, read_json
 from orca.types import InputError
 
 VARIABLE = "ORCA_DATA"
@@ -89,4 +89,4 @@ def side_json(name: str) -> dict[str, Any]:
 
 def data_fingerprint(name: str, **settings: Any) -> str:
     """The sha256 of the data file together with what decides how it is read."""
-    return digest({"file": file_digest(data_file(name)), **settings})
+    return digest({"file": known_digest(data_file(name)), **settings})

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.registry import Choices
-from orca.runtime import digest, file_digest
+from orca.runtime import digest, known_digest
 from orca.tasks.assemble import SHIFT, Raw, assemble, with_validation
 from orca.tasks.boosting import boosting
 from orca.tasks.checks import check_lengths, report
@@ -163,8 +163,8 @@ def _places(own: OwnData, *, online: bool) -> tuple[Path, Path, list[Path]]:
 def _digests(files: Sequence[Path], root: Path) -> dict[str, str]:
     """That of the one file, or those of several by their names under ``root``, which may say label and split."""
     if len(files) == 1:
-        return {"file": file_digest(files[0])}
-    return {"files": digest({os.path.relpath(file, root): file_digest(file) for file in files})}
+        return {"file": known_digest(files[0])}
+    return {"files": digest({os.path.relpath(file, root): known_digest(file) for file in files})}
 
 
 def _predictors(target: TargetKind, encoding: Encoding) -> dict[str, Predictor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.runtime import digest, file_digest
+from orca.runtime import digest, known_digest
 from orca.tasks.assemble import Raw
 from orca.tasks.converting import Arrays, Conversion
 from orca.tasks.files import VARIABLE
@@ -149,4 +149,4 @@ class Published:
         if folder is None:
             return self.key()
         names = sorted({path for pattern in self.files for path in folder.glob(pattern)})
-        return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in names})
+        return digest({path.relative_to(folder).as_posix(): known_digest(path) for path in names})
