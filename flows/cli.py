@@ -115,6 +115,19 @@ for command in (compare, sweep, bench, otdd, schedule, schedules, serve, ui):
     app.command()(command)
 
 
+@app.command()
+def clean(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Remove what stopped work has left in the store, checkpoints included; what is at work or finished stays.
+
+    A run that was stopped begins its unfinished stage anew after it; so does a trial of a search that was pruned.
+    """
+    with exit_codes():
+        from flows.terminal import print_json
+
+        freed = open_store(store).clean()
+    print_json({"freed_bytes": freed}) if as_json else typer.echo(f"{freed:,} bytes freed")
+
+
 def _listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     from flows.terminal import print_json, table
 

@@ -200,7 +200,7 @@ def entry(folder: Path) -> dict[str, Any]:
         return fallback | {"fault": f"it cannot be read: {error}"}
     if not isinstance(content, dict):
         return fallback | {"fault": "it holds no object"}
-    return {"state": FINISHED, **content, **fallback}
+    return {**content, **fallback, "state": content.get("state", FINISHED)}
 
 
 def _now(store: Store, record: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from orca.types import InputError
 
 log = logging.getLogger(__name__)
 
+FETCHED, OLD = "=fetched", "=old"  # after the name of the work whose lock guards them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -150,7 +150,7 @@ class Store:
         """The stage from the mirror, where it is there and sound, and none of it was begun here."""
         if self.mirror is None or work.exists():
             return None
-        place = work.with_name(f"{work.name}=fetched")
+        place = work.with_name(work.name + FETCHED)
         _remove(place)
         try:
             if not self.mirror.fetch(name, key, place):
@@ -184,9 +184,9 @@ class Store:
     def clean(self) -> int:
         """Removes what dead work has left, checkpoints included, and returns the bytes freed. Live work stays."""
         freed = 0
-        for path in list(self._work.glob("*")):
+        for path in sorted(self._work.glob("*")):
             try:
-                with self._lock(path.name, wait=False):
+                with self._lock(path.name.removesuffix(OLD).removesuffix(FETCHED), wait=False):
                     freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                     _remove(path)
             except Timeout:
@@ -229,7 +229,8 @@ class Store:
     def _publish(self, work: Path, final: Path) -> None:
         """Renames ``work`` to ``final``; what was there before steps aside for that moment and is then removed."""
         final.parent.mkdir(parents=True, exist_ok=True)
-        old = self._work / f"old={uuid.uuid4().hex}"
+        old = work.with_name(work.name + OLD)
+        _remove(old)
         if final.exists():
             os.rename(final, old)
         os.rename(work, final)

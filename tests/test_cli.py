@@ -389,3 +389,11 @@ def test_a_store_is_found_through_the_environment(finished, monkeypatch) -> None
     monkeypatch.setenv("ORCA_STORE", str(store_of(finished)))
     assert call("runs").stdout.splitlines()[1].startswith(finished.record["run"])
     assert run_path(Store(store_of(finished)), "tiny") == finished.path
+
+
+def test_clean_frees_what_stopped_work_has_left(tmp_path: Path) -> None:
+    assert call("clean", "--store", tmp_path).stdout == "0 bytes freed\n"
+    (left := tmp_path / ".work" / "finetune-0123" / "checkpoint").mkdir(parents=True)
+    (left / "state").write_bytes(b"0" * 5000)
+    assert json.loads(call("clean", "--json", "--store", tmp_path).stdout) == {"freed_bytes": 5000}
+    assert not any((tmp_path / ".work").iterdir())

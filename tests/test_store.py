@@ -227,6 +227,17 @@ def test_clean_removes_dead_work_and_counts_its_bytes(store):
     assert ref.path.exists()
 
 
+def test_clean_leaves_what_belongs_to_work_under_a_lock(store):
+    for name in ("train-0123", "train-0123=fetched", "train-0123=fetched=old", "run=demo=old", "train-4567=old"):
+        (store.root / ".work" / name).mkdir(parents=True)
+    with store._lock("train-0123"), store._lock("run=demo"):
+        store.clean()
+        left = {path.name for path in (store.root / ".work").iterdir()}
+    assert left == {"train-0123", "train-0123=fetched", "train-0123=fetched=old", "run=demo=old"}
+    store.clean()
+    assert not any((store.root / ".work").iterdir())
+
+
 def test_a_hit_is_told_to_who_listens(store, caplog):
     store.stage("embed", DOCUMENT, Build())
     with caplog.at_level(logging.INFO, logger="orca.store"):

@@ -336,6 +336,15 @@ def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(place: Path, tmp_pa
     assert not (tmp_path / "store").exists()
 
 
+def test_a_dry_run_needs_no_prefect(place: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom flows.cli import app\n"
+        "assert CliRunner().invoke(app, sys.argv[1:]).exit_code == 0\nassert 'prefect' not in sys.modules"
+    )
+    asked = ["sweep", write_grid(place, "bare"), "--dry-run", "--store", tmp_path]
+    subprocess.run([sys.executable, "-c", code, *map(str, asked)], check=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

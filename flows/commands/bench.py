@@ -8,22 +8,31 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import JsonOption, OnlineOption, StoreOption, open_store
-from flows.commands.sweep import STOP, Address, Runner, Workers, names, run_grid, seeds_of
+from flows.commands.options import (
+    AddressOption,
+    AlignsOption,
+    JsonOption,
+    MethodsOption,
+    OnlineOption,
+    RunnerOption,
+    SeedsOption,
+    StoreOption,
+    WorkersOption,
+    open_store,
+)
+from flows.commands.sweep import STOP, names, run_grid, seeds_of
 from flows.terminal import exit_codes, print_json, tell
 
 Family = Annotated[str, typer.Argument(metavar="FAMILY", help="nb360, pdebench or tabular.")]
 Tasks = Annotated[str | None, typer.Option(metavar="A,B", help="Of the family's tasks. [all]")]
-Methods = Annotated[str, typer.Option(metavar="A,B", help="From orca methods.")]
-Aligns = Annotated[str, typer.Option(metavar="A,B", help="Such as otdd,none.")]
-Seeds = Annotated[str, typer.Option(metavar="N,N", help="Or a range, 0..4.")]
 Output = Annotated[Path | None, typer.Option(metavar="FOLDER", help="For the tables. [benches/FAMILY of the store]")]
 
 
 def bench(  # noqa: PLR0913 - each argument is an option of the command
-    family: Family, tasks: Tasks = None, methods: Methods = "full,layernorm", aligns: Aligns = "otdd",
-    seeds: Seeds = "0", runner: Runner = "local", workers: Workers = None, address: Address = None,
-    output: Output = None, online: OnlineOption = False, store: StoreOption = None, as_json: JsonOption = False,
+    family: Family, tasks: Tasks = None, methods: MethodsOption = "full,layernorm", aligns: AlignsOption = "otdd",
+    seeds: SeedsOption = "0", runner: RunnerOption = "local", workers: WorkersOption = None,
+    address: AddressOption = None, output: Output = None, online: OnlineOption = False, store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run a whole benchmark on the data that is there, and table it beside what is published.
 

@@ -18,6 +18,20 @@ SettingsOption = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Such as finetune.lr=1e-4; repeatable.")
 ]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", help="Replaces the configuration's seed.")]
+MethodsOption = Annotated[str | None, typer.Option("--methods", metavar="A,B", help="From orca methods.")]
+AlignsOption = Annotated[str | None, typer.Option("--aligns", metavar="A,B", help="Such as otdd,none.")]
+SeedsOption = Annotated[str | None, typer.Option("--seeds", metavar="N,N", help="Or a range, 0..4.")]
+RunnerOption = Annotated[str, typer.Option("--runner", metavar="NAME", help="local, dask or ray.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", min=1,
+        help="Jobs, or trials of a search, at once. [as many as cores, or as the cluster takes]",
+    ),
+]  # fmt: skip
+AddressOption = Annotated[
+    str | None, typer.Option("--address", metavar="URL", help="Of a running Dask or Ray cluster.")
+]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="FOLDER", help="Where stages and runs are [ORCA_STORE, or ./runs].")
 ]

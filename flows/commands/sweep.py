@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.commands.options import (
+    AddressOption,
+    AlignsOption,
     ConfigArgument,
     JsonOption,
+    MethodsOption,
     OnlineOption,
+    RunnerOption,
+    SeedsOption,
     SettingsOption,
     StoreOption,
+    WorkersOption,
     open_store,
     prepare_prefect,
 )
-from flows.servers.connect import prepare_environment
 from flows.terminal import exit_codes, print_json, tell
 
 if TYPE_CHECKING:
@@ -25,14 +30,6 @@ if TYPE_CHECKING:
     from orca.sweeps.grid import Grid
 
 STOP = "stopped; the same command does what is missing"
-Runner = Annotated[str, typer.Option(metavar="NAME", help="local, dask or ray.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help="Jobs, or trials of a search, at once. [as many as cores, or as the cluster takes]"
-    ),
-]
-Address = Annotated[str | None, typer.Option(metavar="URL", help="Of a running Dask or Ray cluster.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep. [that of the file]")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do nothing.")]
 Status = Annotated[bool, typer.Option("--status", help="Show how far it is, and do nothing.")]
@@ -40,7 +37,7 @@ Status = Annotated[bool, typer.Option("--status", help="Show how far it is, and 
 
 def sweep(  # noqa: PLR0913 - each argument is an option of the command
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="A YAML file; docs/sweeps.md says what it holds.")],
-    runner: Runner = "local", workers: Workers = None, address: Address = None, name: Name = None,
+    runner: RunnerOption = "local", workers: WorkersOption = None, address: AddressOption = None, name: Name = None,
     dry_run: DryRun = False, status: Status = False, online: OnlineOption = False, store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -68,15 +65,11 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
 
 def compare(  # noqa: PLR0913 - each argument is an option of the command
     config: ConfigArgument,
-    methods: Annotated[str | None, typer.Option(metavar="A,B", help="From orca methods. [the configuration's]")] = None,
-    aligns: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Such as otdd,none. [the configuration's]")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Or a range, 0..4. [the configuration's]")] = None,
-    settings: SettingsOption = None, workers: Workers = None, online: OnlineOption = False, store: StoreOption = None,
-    as_json: JsonOption = False,
+    methods: MethodsOption = None, aligns: AlignsOption = None, seeds: SeedsOption = None,
+    settings: SettingsOption = None, workers: WorkersOption = None, online: OnlineOption = False,
+    store: StoreOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Compare methods and alignments on one configuration, over seeds."""
+    """Compare methods and alignments on one configuration, over seeds; as the configuration has them if not given."""
     from flows.sweeps.text import means_text
 
     with exit_codes(STOP):
@@ -109,12 +102,10 @@ def run_grid(  # noqa: PLR0913 - options of the commands
     online: bool = False, store: Path | None = None, dry_run: bool = False,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Plans the runs, says what there is to do, does it, and gives the table; None of a dry run."""
-    prepare_environment()  # before Prefect is imported
     from flows.sweeps.runners import check_runner
 
     check_runner(runner, address)
     server = None if dry_run else prepare_prefect()  # comes up while the core is imported and the runs are planned
-    from flows.sweeps.flow import launch
     from flows.sweeps.search_table import plan_table
     from orca.runtime import digest
 
@@ -125,6 +116,8 @@ def run_grid(  # noqa: PLR0913 - options of the commands
     tell(table.plan)
     if dry_run:
         return None
+    from flows.sweeps.flow import launch
+
     place.make()
     launch(table, grid, online=online, runner=runner, workers=workers, address=address, server=server)
     return table.document()
