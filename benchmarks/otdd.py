@@ -29,10 +29,11 @@ from benchmarks import growth, limit, rivals
 from benchmarks.clock import made_up, spread, timed
 from benchmarks.report import grown, table
 from orca.discrepancies import DiscrepancyConfig
+from orca.errors import InputError
 from orca.runtime import commit, finite, machine, peak_memory_mb, resolve_device, versions
 from orca.transport import SourceStatistics, otdd, otdd_classwise
 from orca.transport.sliced import SlicedOptions, SlicedStatistics, sliced_otdd
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 SIZES = {"source": 5000, "source_classes": 10, "classes": 10, "per_class": 128, "dim": 768}
 PRESETS: dict[str, list[dict[str, Any]]] = {

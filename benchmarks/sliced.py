@@ -29,11 +29,12 @@ from scipy.stats import rankdata
 
 from benchmarks.clock import made_up, timed
 from orca.discrepancies import DiscrepancyConfig
+from orca.errors import InputError
 from orca.runtime import commit, finite, machine, peak_memory_mb, resolve_device, rng, versions
 from orca.tasks import TASKS
 from orca.transport import otdd
 from orca.transport.sliced import SlicedOptions, sliced_otdd
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 LABELS = {"gaussian": (300, 900), "exact": (150, 450)}  # how the full distance compares labels: least and most samples
 DIM, CLASSES = 64, 10

@@ -43,8 +43,8 @@ class Cell(NamedTuple):
 def find_faults(cells: Sequence[Cell]) -> list[str]:
     """What keeps these runs from starting: wrong names, faulty settings, data that is not here. No data is read."""
     from orca.config import load_config
+    from orca.errors import InputError
     from orca.tasks import resolve_task
-    from orca.types import InputError
 
     found: dict[str, None] = {}
     for cell in cells:
@@ -63,10 +63,9 @@ def run_cell(cell: Cell, store: str) -> dict[str, Any]:
     import torch
 
     from orca.config import load_config
+    from orca.errors import InputError, TrainingError
     from orca.run import adapt
     from orca.runtime import read_json
-    from orca.train import TrainingError
-    from orca.types import InputError
 
     try:
         result = adapt(load_config(cell.config, overrides=cell.overrides, seed=cell.seed), store=store)

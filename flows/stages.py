@@ -27,10 +27,10 @@ from flows.servers.connect import recorded
 from flows.slots import slot
 from orca import run
 from orca.config import RunConfig
+from orca.errors import TrainingError
 from orca.plan import Plan
 from orca.run import Progress, RunResult, silent
 from orca.store import StageRef, Store
-from orca.train import TrainingError
 
 RETRIES = 3
 STOPPED = "stopped; orca resume goes on from the last checkpoint"

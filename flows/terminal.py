@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from orca.errors import InputError, TrainingError
+
 CLEAR = "\r\033[K"  # empties the line that the cursor is on
 STOPPED = 130  # the exit code of a command that Ctrl-C ended
 # Faults of stages come to the command as exceptions, and Prefect's own account of them would be a second one; its
@@ -29,17 +31,9 @@ def exit_codes(on_stop: str = "stopped") -> Iterator[None]:
         leave(on_stop, STOPPED)
     except PermissionError as fault:
         leave(f"no permission for {fault.filename}; choose another place", 2)
-    except ValueError as fault:
-        from orca.types import InputError
-
-        if not isinstance(fault, InputError):
-            raise
+    except InputError as fault:
         leave(str(fault), 2)
-    except RuntimeError as fault:
-        from orca.train import TrainingError
-
-        if not isinstance(fault, TrainingError):
-            raise
+    except TrainingError as fault:
         leave(str(fault), 1)
 
 

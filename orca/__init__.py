@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orca.bodies import BODIES, BodyConfig, load_body
     from orca.config import RunConfig, load_config
+    from orca.errors import InputError
     from orca.methods import METHODS
     from orca.model import AdaptedModel, load
     from orca.run import RunResult, adapt
     from orca.tasks import TASKS, OwnData
     from orca.transport import otdd
-    from orca.types import InputError, LabeledSet
+    from orca.types import LabeledSet
 
 __version__ = "0.1.0"
 _PLACES = {
     "BODIES": "bodies", "BodyConfig": "bodies", "load_body": "bodies", "RunConfig": "config", "load_config": "config",
     "METHODS": "methods", "AdaptedModel": "model", "RunResult": "run", "adapt": "run", "load": "model",
-    "TASKS": "tasks", "OwnData": "tasks", "otdd": "transport", "InputError": "types", "LabeledSet": "types",
+    "TASKS": "tasks", "OwnData": "tasks", "otdd": "transport", "InputError": "errors", "LabeledSet": "types",
 }  # fmt: skip
 __all__ = [
     "BODIES", "METHODS", "TASKS", "AdaptedModel", "BodyConfig", "InputError", "LabeledSet", "OwnData", "RunConfig",

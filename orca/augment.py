@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.registry import Registry
 from orca.runtime import generator
-from orca.types import DENSE, InputError, Splits
+from orca.types import DENSE, Splits
 
 # (x (B, C, *S), valid lengths (B,) or None, random numbers) -> x, of the same shape
 Transform = Callable[[Tensor, Tensor | None, torch.Generator], Tensor]

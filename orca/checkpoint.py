@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from orca.errors import InputError
 from orca.runtime import atomic_write
-from orca.types import InputError
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:

@@ -17,6 +17,7 @@ from orca.align import AlignConfig
 from orca.augment import AUGMENTATIONS
 from orca.bodies import BODIES, BodyConfig
 from orca.discrepancies import DISCREPANCIES
+from orca.errors import InputError
 from orca.methods import METHODS, Method
 from orca.metrics import METRICS
 from orca.model import EmbedConfig
@@ -25,7 +26,6 @@ from orca.sources import SourceConfig
 from orca.tasks import TASKS, OwnData
 from orca.tasks.readers.hub import HUB, is_hub
 from orca.train import FinetuneConfig
-from orca.types import InputError
 
 
 class Limits(BaseModel):

@@ -14,13 +14,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.registry import Registry
 from orca.transport.cost import pairwise_cost
 from orca.transport.options import OTDDOptions
 from orca.transport.otdd import otdd_classwise, sinkhorn_otdd
 from orca.transport.sliced import SlicedOptions, SlicedStatistics, sliced_otdd
 from orca.transport.statistics import SourceStatistics, checked
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Target features (m, d) and labels (m,) int64 to a scalar, differentiable in the features."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from orca import confusions, dense
+from orca.errors import InputError
 from orca.registry import Registry
-from orca.types import InputError, Layout, TargetKind
+from orca.types import Layout, TargetKind
 
 ArrayFn = Callable[[np.ndarray], np.ndarray]
 MetricFn = Callable[[np.ndarray, np.ndarray], float]

@@ -10,8 +10,8 @@ import logging
 import os
 from pathlib import Path
 
+from orca.errors import InputError
 from orca.manifest import MANIFEST
-from orca.types import InputError
 
 log = logging.getLogger(__name__)
 

@@ -31,9 +31,10 @@ from orca.build import (
     law_shape,
 )
 from orca.checkpoint import load_into, load_tensors, save_tensors
+from orca.errors import InputError
 from orca.runtime import read_json, write_json
 from orca.tasks.encodings import Encoding
-from orca.types import Examples, InputError, Layout, TargetKind
+from orca.types import Examples, Layout, TargetKind
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BINARY: tuple[TargetKind, ...] = ("multilabel", "mask")  # a logit for each answer

@@ -13,11 +13,12 @@ from orca.batches import batches
 from orca.bodies import BodyFiles, body_fingerprint, load_body, locate_body
 from orca.build import Statistics, embedding_law
 from orca.config import RunConfig, wrong_names
+from orca.errors import InputError
 from orca.metrics import Metric, check_metric
 from orca.model import AdaptedModel
 from orca.sources import SOURCES
 from orca.tasks import TaskSpec, resolve_task
-from orca.types import DENSE, Examples, InputError, Splits
+from orca.types import DENSE, Examples, Splits
 
 STAGES = ("embed", "align", "finetune", "evaluate")
 _data: dict[str, Splits] = {}  # the last task's data in this process, by its fingerprint

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.model import BINARY, AdaptedModel
 from orca.runtime import atomic_write
 from orca.tasks.readers.archives import read_archive
 from orca.tasks.readers.tables import TABLES, read_table, table_suffix
-from orca.types import InputError
 
 
 def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from orca.types import InputError
+from orca.errors import InputError
 
 
 class Named(Protocol):

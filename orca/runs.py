@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
+from orca.errors import InputError
 from orca.runtime import atomic_write, read_json, write_json
 from orca.store import Store
-from orca.types import InputError
 
 if TYPE_CHECKING:  # they bring torch with them, and a list of runs must come at once
     from orca.config import RunConfig

@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orca.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -51,8 +53,6 @@ def resolve_device(name: str) -> torch.device:
         InputError: the name is unknown, or this machine has no such device.
     """
     import torch
-
-    from orca.types import InputError
 
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
@@ -94,8 +94,6 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
         InputError: the precision is unknown.
     """
     import torch
-
-    from orca.types import InputError
 
     if precision not in ("auto", "float32", "bfloat16"):
         raise InputError(f"precision must be auto, float32 or bfloat16; got '{precision}'")

@@ -21,9 +21,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orca import runtime
+from orca.errors import InputError
 from orca.manifest import CHECKPOINT, MANIFEST, Damaged, Manifest, seal, stage_key, verify
 from orca.mirror import Mirror
-from orca.types import InputError
 
 log = logging.getLogger(__name__)
 

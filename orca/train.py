@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from orca.augment import AUGMENTATIONS, Transform, drawn
 from orca.batches import answers, autocast, to_batch
 from orca.checkpoint import Checkpoint, load_tensors, save_tensors
+from orca.errors import TrainingError
 from orca.methods import METHODS, Method, apply_method
 from orca.metrics import Metric
 from orca.model import AdaptedModel
@@ -27,10 +28,6 @@ from orca.types import Examples, TargetKind
 
 Progress = Callable[[dict[str, Any]], None]
 LEAST_NORM = 0.01  # of a channel of a field, in standard deviations of the training set
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on: says at which step and what to change."""
 
 
 class FinetuneConfig(BaseModel):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
+
+from orca.errors import InputError
+
+if TYPE_CHECKING:  # the command line names faults before torch is there
+    import torch
 
 InputKind = Literal["sequence", "grid", "table"]
 TargetKind = Literal["classes", "multilabel", "scalar", "field", "mask"]
 DENSE: tuple[TargetKind, ...] = ("field", "mask")  # one value, or more, for each cell of the input
-
-
-class InputError(ValueError):
-    """Bad input of the user: says what was expected, what came and how to mend it. The command line exits with 2."""
 
 
 @dataclass(frozen=True)

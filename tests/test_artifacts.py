@@ -30,8 +30,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.pages import artifacts
 from flows.pages.artifacts import Shown, explain, merged, percent, show_align, show_result, words
 from flows.pages.markdown import align_page, artifact_key, block, metric_row, plain, result_page, title
-from orca.train import TrainingError
-from orca.types import InputError
+from orca.errors import InputError, TrainingError
 
 LABELS = ["fsdd", "minilm", "full", "s0"]
 EVIL = 'a|b <img src=x onerror=alert(1)> ![i](http://x.y/z.png) **c** `d` _e_ \n# f [g](javascript:1) &lt; "\\'

@@ -15,6 +15,7 @@ from scipy.io import wavfile
 from transformers.audio_utils import mel_filter_bank
 
 from orca.augment import prepare
+from orca.errors import InputError
 from orca.metrics import label_aurocs
 from orca.tasks import TASKS
 from orca.tasks.benchmark import Frame, load_folder
@@ -29,7 +30,7 @@ from orca.tasks.nb360.fsd50k import ENCODING, FSD50K, MAP, NOISE
 from orca.tasks.nb360.regulatory import LABELS, MOTIFS, _near, hits, labels_of, markov
 from orca.tasks.published import Size
 from orca.tasks.readers.wav import read_wav
-from orca.types import Examples, InputError
+from orca.types import Examples
 
 FSD_FRAME = Frame("multilabel", "map", ENCODING)
 DNA_FRAME = Frame("multilabel", "macro_auroc", DnaEncoding())

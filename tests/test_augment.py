@@ -23,13 +23,14 @@ from orca.augment import (
 from orca.baselines import fit_baselines
 from orca.batches import answers
 from orca.config import check_config
+from orca.errors import InputError
 from orca.evaluate import score
 from orca.methods import METHODS
 from orca.metrics import METRICS
 from orca.model import AdaptedModel
 from orca.tasks.encodings import DnaEncoding
 from orca.train import FinetuneConfig, Fit, epoch_order, loss_of
-from orca.types import Examples, InputError, Layout, Splits
+from orca.types import Examples, Layout, Splits
 from tests.tiny import tiny_adapted, tiny_examples
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from orca.bodies import BODIES, FAMILIES, Body, BodyConfig, build_encoder, load_body, locate_body, weights
-from orca.types import InputError
+from orca.errors import InputError
 from tests.tiny import save_tiny_body, tiny_body, tiny_model
 
 families = pytest.mark.parametrize("family", list(FAMILIES))

@@ -19,10 +19,10 @@ from typer.testing import CliRunner, Result
 
 import orca
 from flows.cli import app
+from orca.errors import TrainingError
 from orca.runs import run_path
 from orca.sources import SOURCES
 from orca.store import Store
-from orca.train import TrainingError
 from tests.test_run import settings, write_data
 from tests.tiny import save_tiny_body, tiny_adapted
 

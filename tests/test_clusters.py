@@ -29,11 +29,11 @@ from flows.sweeps.jobs import do_stage
 from flows.sweeps.pool import TRIES, Job
 from flows.sweeps.runners import gpus, started
 from orca.config import RunConfig
+from orca.errors import InputError
 from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import load_grid
 from orca.sweeps.sharing import share
-from orca.types import InputError
 from tests.served import free_port, wait_for
 from tests.sweeping import GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orca.config import RunConfig, check_config, configs_folder, find_config, load_config
+from orca.errors import InputError
 from orca.tasks import TASKS
-from orca.types import InputError
 
 SHIPPED = sorted(p.relative_to(configs_folder()).with_suffix("").as_posix() for p in configs_folder().rglob("*.yaml"))
 

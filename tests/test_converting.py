@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.tasks import TASKS
 from orca.tasks.benchmark import Frame, load_folder
 from orca.tasks.converting import convert
@@ -19,7 +20,6 @@ from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.inspection import inspect
 from orca.tasks.nb360.cifar100 import CIFAR100
-from orca.types import InputError
 
 RNG = np.random.default_rng(0)
 

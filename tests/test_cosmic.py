@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.metrics import METRICS
 from orca.tasks import TASKS
 from orca.tasks.benchmark import Frame, load_folder
@@ -15,7 +16,6 @@ from orca.tasks.making import make
 from orca.tasks.nb360 import sky
 from orca.tasks.nb360.cosmic import COSMIC, STRETCH, read
 from orca.tasks.published import Size
-from orca.types import InputError
 
 TASK = TASKS.get("cosmic")
 

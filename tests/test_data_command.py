@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from flows.commands import data
+from orca.errors import InputError
 from orca.tasks import making
 from orca.tasks.making import scaled
 from orca.tasks.pdebench.advection import ADVECTION
 from orca.tasks.published import Check, Size
-from orca.types import InputError
 
 SMALL = ("--n", "20", "--size", "32", "--workers", "1")
 

@@ -13,11 +13,12 @@ from orca.align import pseudo_labels
 from orca.baselines import fit_baselines
 from orca.build import training_statistics
 from orca.dense import contact_errors, filled, relative_errors
+from orca.errors import InputError
 from orca.metrics import METRICS, check_metric, metrics_for
 from orca.probe import probe
 from orca.tasks.assemble import Raw, assemble
 from orca.tasks.encodings import GridEncoding
-from orca.types import Examples, InputError, Layout, Splits
+from orca.types import Examples, Layout, Splits
 from tests.tiny import tiny_adapted, tiny_examples
 
 GRID = GridEncoding(channels="none")

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
+from orca.errors import InputError
 from orca.transport import SourceStatistics, otdd, otdd_classwise
 from orca.transport.sliced import SlicedOptions, sliced_otdd
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 NAMES = DISCREPANCIES.names()
 

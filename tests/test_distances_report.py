@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.report.alone import alone
 from orca.report.distances import draw, nearest_labels, render_distances, report_paths, write_distances
-from orca.types import InputError
 
 
 def record(k: int = 3, m: int = 4, **changes: Any) -> dict[str, Any]:

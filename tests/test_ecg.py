@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.metrics import METRICS
 from orca.tasks import TASKS
 from orca.tasks.making import make
@@ -14,7 +15,7 @@ from orca.tasks.nb360 import ecg, ecgsyn, rhythms
 from orca.tasks.nb360.beats import FEATURES, beats_of, rhythm
 from orca.tasks.nb360.ecgsyn import Bumps, P, R
 from orca.tasks.published import SIDE, Size
-from orca.types import Examples, InputError
+from orca.types import Examples
 
 
 def steady(seconds: float, rate: float, period: float = 1.0) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from orca.errors import InputError
 from orca.tasks.encodings import (
     ENCODING,
     DnaEncoding,
@@ -12,7 +13,6 @@ from orca.tasks.encodings import (
     TableEncoding,
     WaveformEncoding,
 )
-from orca.types import InputError
 
 ALL = (
     SequenceEncoding(scale=0.5),

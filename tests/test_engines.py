@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport import ENGINES, OTDDOptions, SourceStatistics, engines, gaussian, otdd, otdd_classwise, streaming
 from orca.transport.cost import pairwise_cost
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 TIGHT: dict[str, Any] = {"tolerance": 1e-10, "max_iterations": 20_000}
 

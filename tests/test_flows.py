@@ -36,12 +36,11 @@ from typer.testing import CliRunner
 from flows import adapt, slots, stages
 from flows.cli import app
 from orca.config import RunConfig, check_config
+from orca.errors import InputError, TrainingError
 from orca.plan import plan
 from orca.run import RunResult
 from orca.runs import list_runs
 from orca.store import Store
-from orca.train import TrainingError
-from orca.types import InputError
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 

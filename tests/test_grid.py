@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from orca.errors import InputError
 from orca.keys import run_name
 from orca.plan import plan
 from orca.run import adapt
@@ -15,7 +16,6 @@ from orca.store import Store
 from orca.sweeps.cells import Cell, cells
 from orca.sweeps.grid import Grid, Span, check_grid, load_grid
 from orca.sweeps.sharing import share
-from orca.types import InputError
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 

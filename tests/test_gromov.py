@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.gromov import LIMIT, _profiles, gromov_otdd
-from orca.types import InputError
 
 LABEL_DISTANCES = ("gaussian", "exact", "means", "none")
 

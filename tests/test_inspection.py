@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.runtime import read_json, write_json
 from orca.tasks import TASKS, TaskSpec
 from orca.tasks.encodings import SequenceEncoding
@@ -18,7 +19,7 @@ from orca.tasks.making import make
 from orca.tasks.pdebench.advection import ADVECTION, FILE, KEY
 from orca.tasks.published import SIDE, Size
 from orca.tasks.spec import Archive
-from orca.types import InputError, Provenance
+from orca.types import Provenance
 
 RNG = np.random.default_rng(0)
 

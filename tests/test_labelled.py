@@ -18,6 +18,7 @@ from orca.bodies import BodyConfig, load_body
 from orca.build import training_statistics
 from orca.checkpoint import load_tensors
 from orca.config import load_config
+from orca.errors import InputError
 from orca.labelled import (
     COMPARISONS,
     ComparedSet,
@@ -34,7 +35,7 @@ from orca.run import embed
 from orca.sources import SourceConfig, source_features
 from orca.store import Store
 from orca.transport import OTDDOptions, otdd
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 from tests.test_run import settings, write_data
 from tests.tiny import save_tiny_body
 

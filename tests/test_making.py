@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.runtime import read_json
 from orca.tasks import TASKS, making
 from orca.tasks.making import make
 from orca.tasks.pdebench.advection import ADVECTION
 from orca.tasks.published import SIDE, Published, Size
-from orca.types import InputError
 
 SMALL = Size(18, 0, 2, 32)
 

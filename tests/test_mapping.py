@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from orca.errors import InputError
 from orca.transport import otdd, sinkhorn
 from orca.transport.cost import pairwise_cost
 from orca.transport.mapping import barycentric_projection, label_mass
-from orca.types import InputError
 
 DRAW = np.random.default_rng(0)
 

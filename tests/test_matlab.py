@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from orca.errors import InputError
 from orca.metrics import METRICS
 from orca.runtime import read_json
 from orca.tasks import TASKS
@@ -16,7 +17,7 @@ from orca.tasks.making import make
 from orca.tasks.nb360.darcy_flow import DARCY_FLOW, FILES, read
 from orca.tasks.published import SIDE, Size
 from orca.tasks.readers.matlab import matlab_array
-from orca.types import Examples, InputError
+from orca.types import Examples
 
 AXES = ("samples", "s", "s")
 

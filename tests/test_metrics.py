@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from orca.confusions import confusion
+from orca.errors import InputError
 from orca.evaluate import measure
 from orca.metrics import (
     DEFAULT_METRIC,
@@ -16,7 +17,7 @@ from orca.metrics import (
     metrics_for,
     one_sided,
 )
-from orca.types import InputError, Layout
+from orca.types import Layout
 
 
 def logits_for(predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from orca.errors import InputError
 from orca.mirror import Mirror
 from orca.store import StageRef, Store
-from orca.types import InputError
 
 DOCUMENT = {"version": 1, "lr": 0.1}
 

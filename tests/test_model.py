@@ -13,9 +13,10 @@ from embedders import calibrate
 from orca.batches import answers, batches
 from orca.bodies import FAMILIES, load_body
 from orca.build import EmbedConfig, embedding_law, training_statistics
+from orca.errors import InputError
 from orca.model import AdaptedModel
 from orca.tasks import resolve_task
-from orca.types import Examples, InputError
+from orca.types import Examples
 from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
 
 CPU = torch.device("cpu")

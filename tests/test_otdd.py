@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport import LABEL_DISTANCES, OTDDOptions, SourceStatistics, otdd, otdd_classwise, sinkhorn_divergence
 from orca.transport.cost import pairwise_cost
 from orca.transport.options import OTDDChanges
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 TIGHT: dict[str, Any] = {"tolerance": 1e-11, "max_iterations": 10_000}
 KINDS = LABEL_DISTANCES.names()

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport import LABEL_DISTANCES, OTDDOptions, SourceStatistics, otdd
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 KINDS = LABEL_DISTANCES.names()
 TIGHT: dict[str, Any] = {"tolerance": 1e-11, "max_iterations": 20_000}

@@ -12,10 +12,11 @@ import pytest
 from scipy.io import savemat
 
 import orca
+from orca.errors import InputError
 from orca.predict import predict_file
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.readers.archives import read_archive
-from orca.types import InputError, Splits
+from orca.types import Splits
 from tests.tiny import save_tiny_body
 
 Arrays = dict[str, np.ndarray]

@@ -7,10 +7,11 @@ from pydantic import ValidationError
 import orca
 from embedders import KmerEmbedder
 from orca.config import RunConfig
+from orca.errors import InputError
 from orca.plan import plan
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.own import infer_channels
-from orca.types import InputError, Splits
+from orca.types import Splits
 from tests.tiny import save_tiny_body
 
 RNG = np.random.default_rng(0)

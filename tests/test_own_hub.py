@@ -11,9 +11,10 @@ import yaml
 from PIL import Image as Picture
 
 from orca.config import load_config
+from orca.errors import InputError
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.readers import hub
-from orca.types import InputError, Splits
+from orca.types import Splits
 
 datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
 KINDS = datasets.ClassLabel(names=["oak", "elm"])

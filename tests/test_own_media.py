@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
+from orca.errors import InputError
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.readers.media import read_images, read_sounds
 from orca.tasks.readers.tables import read_table
-from orca.types import InputError
 
 RNG = np.random.default_rng(0)
 

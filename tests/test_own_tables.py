@@ -13,12 +13,13 @@ import pytest
 from pydantic import ValidationError
 
 import orca
+from orca.errors import InputError
 from orca.predict import predict_file
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.encodings import ENCODING
 from orca.tasks.readers.tables import read_table, stacked
 from orca.tasks.records import RecordEncoding, fit_records
-from orca.types import InputError, Splits
+from orca.types import Splits
 from tests.tiny import save_tiny_body
 
 RNG = np.random.default_rng(0)

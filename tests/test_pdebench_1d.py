@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.metrics import METRICS
 from orca.tasks import TASKS
 from orca.tasks.making import make
 from orca.tasks.pdebench import advection, burgers, cfd1d, diffsorp, reacdiff1d
 from orca.tasks.published import Published, Size
 from orca.tasks.spec import TaskSpec
-from orca.types import InputError
 
 NAMES = ("advection", "burgers", "burgers-nu0.01", "reacdiff1d", "reacdiff1d-early", "diffsorp", "cfd1d")
 SMALL = Size(36, 0, 4, 64)

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.tasks.pdebench.groups import read_groups
 from orca.tasks.pdebench.stacks import read_evolution, read_steady, thinned
-from orca.types import InputError
 
 FRAME = {"axes": ("x", "y"), "end": 1.0}
 

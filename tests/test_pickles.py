@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.tasks.readers.pickles import read_npy, read_pickle
-from orca.types import InputError
 
 VALUES: dict[str, Any] = {
     "floats": np.arange(6.0).reshape(2, 3),

@@ -13,7 +13,7 @@ import pytest
 
 from flows.sweeps import pool as module
 from flows.sweeps.pool import TRIES, Job, Pool
-from orca.train import TrainingError
+from orca.errors import TrainingError
 
 KilledWorker = type("KilledWorker", (Exception,), {"__module__": "distributed.scheduler"})  # as Dask has it
 

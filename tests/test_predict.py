@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.predict import predict_file
-from orca.types import InputError
 from tests.tiny import tiny_adapted, tiny_examples
 
 

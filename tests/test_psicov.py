@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.metrics import METRICS
 from orca.tasks import TASKS
 from orca.tasks.making import make
 from orca.tasks.nb360 import chain, pairs, psicov
 from orca.tasks.nb360.protein import LETTERS, preferences
 from orca.tasks.published import Size
-from orca.types import InputError
 
 SMALL = Size(12, 0, 6, 64)
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.report import render, write_report
 from orca.report.data import show
-from orca.types import InputError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

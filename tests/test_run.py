@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 import orca
 from orca import plan as plan_module
+from orca.errors import InputError
 from orca.plan import plan
 from orca.run import adapt
-from orca.types import InputError, Splits
+from orca.types import Splits
 from tests.tiny import save_tiny_body
 
 

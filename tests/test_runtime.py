@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from orca import runtime
+from orca.errors import InputError
 from orca.turns import device_turn
-from orca.types import InputError
 
 CPU = torch.device("cpu")
 

@@ -13,11 +13,11 @@ import yaml
 from flows.sweeps import jobs
 from flows.sweeps.text import means_text, rows_text
 from orca.config import check_config
+from orca.errors import InputError
 from orca.store import Store
 from orca.sweeps.grid import Span, check_grid, load_grid
 from orca.sweeps.study import plan_search
 from orca.sweeps.trials import COMPLETE, FIRST_EPOCH, Trials, check_optuna, step_of
-from orca.types import InputError
 from tests.test_run import settings
 from tests.test_sweep import command, document, harness, kill_when, place, stages, write_grid  # noqa: F401 - fixtures
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.runtime import read_json
 from orca.tasks import TASKS
 from orca.tasks.making import make
 from orca.tasks.nb360 import emg, ninapro, phenology, satellite
 from orca.tasks.published import SIDE, Size
 from orca.tasks.readers.arrays import labels, read_npy
-from orca.types import InputError
 
 PARTS = ("train", "val", "test")
 

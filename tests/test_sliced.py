@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.sliced import SlicedStatistics, sliced_otdd
 from orca.transport.sliced.line import Line, equal_steps, ordered, wasserstein
 from orca.transport.sliced.slices import MAX_ORDER, SlicedOptions, draw_slices, moment_orders
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 SCALES = ("both", "source", "none")
 scales = pytest.mark.parametrize("scale", SCALES)

@@ -9,9 +9,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from orca.errors import InputError
 from orca.sources import SourceConfig, source_features
 from orca.sources.features import choose_features, entity_type, sentence_label
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 
 @pytest.fixture(scope="module")

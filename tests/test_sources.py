@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from orca import runtime
+from orca.errors import InputError
 from orca.sources import SOURCES, Corpus, SourceConfig
 from orca.sources.conll import read_conll
 from orca.sources.grammar import make_corpus, parse_grammar
-from orca.types import InputError
 
 NER_SHA256 = "983d3fd12e30544733fe359acd5694710ce640e62d83b8dbaab6efc04112e0b6"
 

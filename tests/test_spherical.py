@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.tasks import TASKS
 from orca.tasks.making import make
 from orca.tasks.nb360 import cifar100, spherical
 from orca.tasks.nb360.shapes import CLASSES, SHAPES, draw_images, draw_labels, random_field
 from orca.tasks.nb360.sphere import grid, project, random_rotations, weights
 from orca.tasks.published import Published, Size
-from orca.types import InputError
 
 
 @pytest.mark.parametrize("bandwidth", [4, 15, 30])

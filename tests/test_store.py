@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import orca.store as store_module
+from orca.errors import InputError
 from orca.store import Store
-from orca.types import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = {"config": {"lr": 0.1, "sizes": (1, 2)}, "inputs": ["ab"], "version": 1}

@@ -9,12 +9,12 @@ import pytest
 from filelock import FileLock
 
 from orca.config import check_config, load_config
+from orca.errors import InputError
 from orca.keys import run_name
 from orca.plan import Plan, plan
 from orca.runs import finished_path, list_runs, mark_flow_run, read_run, run_path, track
 from orca.runtime import read_json, write_json
 from orca.store import Store, default_root
-from orca.types import InputError
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 

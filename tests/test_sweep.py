@@ -24,12 +24,12 @@ from flows.sweeps.processes import JobKilled, Processes
 from flows.sweeps.runners import check_runner
 from flows.sweeps.table import SweepTable, planned, read_sweep
 from flows.sweeps.text import means, means_text
+from orca.errors import InputError
 from orca.runtime import read_json
 from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import check_grid, load_grid
 from orca.sweeps.sharing import share
-from orca.types import InputError
 from tests.sweeping import AXES, GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
 
 

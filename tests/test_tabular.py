@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from orca.errors import InputError
 from orca.metrics import METRICS
 from orca.runtime import rng
 from orca.tasks import TASKS
@@ -18,7 +19,7 @@ from orca.tasks.inspection import inspect
 from orca.tasks.making import make
 from orca.tasks.published import Published, Size
 from orca.tasks.tabular import MIXED, SMALL, SPECS, Sketch, draw, file_name
-from orca.types import Examples, InputError
+from orca.types import Examples
 
 SKETCHES = {"table-mixed": MIXED, "table-small": SMALL}
 

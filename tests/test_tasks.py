@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from orca.errors import InputError
 from orca.metrics import METRICS
 from orca.tasks import TASKS, TaskSpec, resolve_task
 from orca.tasks.assemble import hold_out, same_rows
@@ -14,7 +15,7 @@ from orca.tasks.audio import pad_ragged
 from orca.tasks.encodings import ENCODING
 from orca.tasks.files import read_data
 from orca.tasks.tables import check_columns
-from orca.types import Examples, InputError, Splits
+from orca.types import Examples, Splits
 from tests.made import made
 
 FROM_FILES = ("fsdd", "fsdd-speakers", "splice", "ienhancer", "darcy2d", "mitbih_aami", "signdigits", "adult")

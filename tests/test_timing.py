@@ -8,7 +8,7 @@ import pytest
 from prefect.client.schemas.schedules import CronSchedule, RRuleSchedule
 
 from flows.schedules import timing
-from orca.types import InputError
+from orca.errors import InputError
 
 BERLIN = "Europe/Berlin"
 

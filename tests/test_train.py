@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from orca.checkpoint import load_into, load_tensors
+from orca.errors import InputError, TrainingError
 from orca.methods import METHODS
 from orca.metrics import DEFAULT_METRIC, METRICS
-from orca.train import FinetuneConfig, Fit, TrainingError, epoch_order, loss_of, rate_factor
-from orca.types import InputError
+from orca.train import FinetuneConfig, Fit, epoch_order, loss_of, rate_factor
 from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
 
 

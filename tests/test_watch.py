@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.schedules import watch
-from orca.types import InputError
+from orca.errors import InputError
 
 
 class Watched:

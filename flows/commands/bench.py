@@ -22,6 +22,7 @@ from flows.commands.options import (
 )
 from flows.commands.sweep import STOP, names, run_grid, seeds_of
 from flows.terminal import exit_codes, print_json, tell
+from orca.errors import InputError
 
 Family = Annotated[str, typer.Argument(metavar="FAMILY", help="nb360, pdebench or tabular.")]
 Tasks = Annotated[str | None, typer.Option(metavar="A,B", help="Of the family's tasks. [all]")]
@@ -68,8 +69,6 @@ def bench(  # noqa: PLR0913 - each argument is an option of the command
 
 
 def _check(wanted: list[str], there: list[str], family: str) -> None:
-    from orca.types import InputError
-
     if unknown := [task for task in wanted if task not in there]:
         raise InputError(f"{family} has no task {unknown[0]}; it has: {', '.join(there)}")
 

@@ -14,6 +14,7 @@ import typer
 
 from flows.commands.options import JsonOption
 from flows.terminal import ProgressLine, exit_codes, number, print_json, table, tell
+from orca.errors import InputError
 
 if TYPE_CHECKING:
     from orca.tasks.inspection import Inspection
@@ -53,7 +54,6 @@ def make(  # noqa: PLR0913 - each argument is an option of the command
     with exit_codes(STOP):
         from orca.tasks import TASKS
         from orca.tasks.making import made_before, scaled
-        from orca.types import InputError
 
         published = TASKS.get(task).published
         if published is None:
@@ -95,8 +95,6 @@ def check_room(folder: Path, size: int) -> None:
     Raises:
         InputError: the disk has too little room.
     """
-    from orca.types import InputError
-
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     begun = sum(path.stat().st_size for path in folder.glob(".making-*/*.npz"))
     free, needed = shutil.disk_usage(there).free, max(0, SPARE * size - begun)

@@ -25,6 +25,7 @@ from flows.commands.options import (
 )
 from flows.servers.connect import prepare_environment
 from flows.terminal import exit_codes
+from orca.errors import InputError
 
 PATIENCE = 30  # seconds that a cancelled run has to end
 STOPPED = "stopped; orca resume, or the same command, goes on from the last checkpoint"
@@ -59,7 +60,6 @@ def resume(
     """
     with exit_codes():
         from orca.runs import FINISHED, read_run
-        from orca.types import InputError
 
         record = read_run(open_store(store), run)
         if record["state"] in (FINISHED, "running"):
@@ -120,7 +120,6 @@ def cancel(run: RunArgument, store: StoreOption = None) -> None:
     """
     with exit_codes():
         from orca.runs import read_run
-        from orca.types import InputError
 
         place = open_store(store)
         record = read_run(place, run)
@@ -138,8 +137,6 @@ def cancel(run: RunArgument, store: StoreOption = None) -> None:
 
 def _ask_to_end(record: dict[str, Any]) -> str:
     """Asks for the end of a run; says how."""
-    from orca.types import InputError
-
     prepare_environment()
     if api := os.environ.get("PREFECT_API_URL"):
         import httpx

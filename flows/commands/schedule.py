@@ -15,6 +15,7 @@ import typer
 from flows.commands.options import ConfigArgument, JsonOption, OnlineOption, SeedOption, SettingsOption, StoreOption
 from flows.servers.connect import connected
 from flows.terminal import exit_codes, print_json, table, tell
+from orca.errors import InputError
 
 LOOK = "60"  # seconds between two looks at a folder of data
 POLL = 2  # seconds between two questions to the server about what is due; Prefect's own 10 make short schedules late
@@ -105,7 +106,6 @@ def schedules(
     """List, pause, resume or remove schedules."""
     with exit_codes(), connected() as client:
         from flows.schedules import deployments
-        from orca.types import InputError
 
         if (name is None) != (action is Action.LIST):
             raise InputError(f"orca schedules {action.value} {'takes no name' if name else 'needs the name of one'}")

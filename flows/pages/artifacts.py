@@ -28,8 +28,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, Settings, temporary_set
 
 from flows.pages.markdown import align_page, artifact_key, metric_row, result_page, result_words, seed
 from flows.terminal import progress_words
-from orca.train import TrainingError
-from orca.types import InputError
+from orca.errors import InputError, TrainingError
 
 EVERY = 1.0  # seconds between two updates of a progress artifact
 SHARE = 20  # and at least so many times as long as the last one took

@@ -27,7 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.schedules import timing
 from flows.schedules.watch import forget, watch_flow
 from orca.config import RunConfig
-from orca.types import InputError
+from orca.errors import InputError
 
 POOL = "orca"
 OVERLAPS = {"wait": ConcurrencyLimitStrategy.ENQUEUE, "skip": ConcurrencyLimitStrategy.CANCEL_NEW, "parallel": None}

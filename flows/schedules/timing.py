@@ -13,7 +13,7 @@ from typing import Any
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.server.schemas import schedules as calculating
 
-from orca.types import InputError
+from orca.errors import InputError
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 Schedule = CronSchedule | IntervalSchedule | RRuleSchedule

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from prefect import flow
 from prefect.deployments import run_deployment
 
+from orca.errors import InputError
 from orca.runtime import digest, file_digest, read_json, write_json
 
 Stamps = dict[str, list[int]]  # by name: size in bytes, time of the last change in ns
@@ -55,8 +56,6 @@ def stamps(folder: Path) -> Stamps:
         InputError: there is no such folder.
     """
     if not folder.is_dir():
-        from orca.types import InputError
-
         raise InputError(f"there is no folder {folder.absolute()} to watch; make it, or remove the schedule")
     found: Stamps = {}
     for path in sorted(folder.rglob("*")):

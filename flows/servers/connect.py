@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flows.servers.ui import client_settings
+from orca.errors import InputError
 
 if TYPE_CHECKING:
     from flows.servers.temporary import TemporaryServer
@@ -41,8 +42,6 @@ def server_address() -> str:
 
     api = os.environ.get("PREFECT_API_URL") or get_current_settings().api.url
     if not api:
-        from orca.types import InputError
-
         raise InputError(
             "schedules are kept by a Prefect server, and none runs here; start one in another terminal with `orca ui`, "
             "or name one with PREFECT_API_URL"
@@ -68,8 +67,6 @@ def connected() -> Iterator[Any]:
 
 def _check_answers(client: Any, api: str, otherwise: str) -> None:
     if (fault := client.api_healthcheck()) is not None:
-        from orca.types import InputError
-
         raise InputError(
             f"the Prefect server at {api} does not answer ({fault}); start it, or unset PREFECT_API_URL (`prefect "
             f"config unset PREFECT_API_URL` if a profile sets it) {otherwise}"

@@ -25,18 +25,13 @@ import typer
 from flows.servers.heartbeat import HEARTBEAT, make_crash_automation
 from flows.servers.temporary import alone
 from flows.terminal import exit_codes
+from orca.errors import InputError
 from orca.runtime import write_json
 
 HOST = "127.0.0.1"
 PORT = 4200  # Prefect's own
 PATIENCE = 120  # seconds until the server answers; the first start makes the database
 GRACE = 10  # seconds for an orderly end
-
-
-def _refusal(message: str) -> Exception:
-    from orca.types import InputError  # brings torch with it, and help must answer at once
-
-    return InputError(message)
 
 
 def prefect_home() -> Path:
@@ -106,7 +101,7 @@ def served(port: int) -> Iterator[subprocess.Popen[bytes]]:
         InputError: something else has the port, or the server ends before it answers.
     """
     if not _free(port):
-        raise _refusal(f"port {port} is taken by another program; choose another: orca ui --port {port + 1}")
+        raise InputError(f"port {port} is taken by another program; choose another: orca ui --port {port + 1}")
     home = prefect_home()
     home.mkdir(parents=True, exist_ok=True)
     # The address of its pages' server is its own, whatever PREFECT_API_URL says.
@@ -138,7 +133,7 @@ def _await(process: subprocess.Popen[bytes], port: int) -> None:
         if late or process.poll() is not None:
             said = _log(port).read_text(encoding="utf-8", errors="replace").strip()[-1500:]
             why = f"does not answer after {PATIENCE} s" if late else f"ended with code {process.returncode}"
-            raise _refusal(f"the Prefect server {why}; its log, {_log(port)}, ends with:\n{said}")
+            raise InputError(f"the Prefect server {why}; its log, {_log(port)}, ends with:\n{said}")
         time.sleep(0.2)
 
 
@@ -202,7 +197,7 @@ def ui(
             make_crash_automation(f"{address}/api")
             _announce(address, "stop it with Ctrl-C", show=show)
             code = process.wait()
-            raise _refusal(f"the Prefect server has ended by itself, with code {code}; its log is {_log(port)}")
+            raise InputError(f"the Prefect server has ended by itself, with code {code}; its log is {_log(port)}")
         typer.echo("stopped", err=True)
 
 

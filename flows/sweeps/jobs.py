@@ -14,14 +14,13 @@ from typing import Any
 
 from orca import run
 from orca.config import RunConfig
+from orca.errors import InputError, TrainingError
 from orca.keys import documents
 from orca.plan import STAGES, Plan, plan
 from orca.runtime import read_json
 from orca.store import StageRef, Store
 from orca.sweeps.sharing import TAKES
 from orca.sweeps.trials import Trials, step_of
-from orca.train import TrainingError
-from orca.types import InputError
 
 
 def do_stage(config: dict[str, Any], stage: str, key: str, store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001 - a parameter of a task

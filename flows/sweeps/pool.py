@@ -18,8 +18,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Crashed
 from prefect.task_runners import TaskRunner
 
-from orca.train import TrainingError
-from orca.types import InputError
+from orca.errors import InputError, TrainingError
 
 TRIES = 3  # of a job whose worker dies; it goes on from its last checkpoint
 # By what Dask and Ray tell that the worker of a job died: package and exception.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from flows.sweeps.processes import Processes, kept_environment, thread_settings
+from orca.errors import InputError
 from orca.runtime import cores
 
 if TYPE_CHECKING:  # a wrong option must be told before Prefect is imported
@@ -64,12 +65,6 @@ class Crew:
     asking: Callable[[float], AbstractContextManager[Any]] = lambda gpus: nullcontext()
 
 
-def _refusal(message: str) -> Exception:
-    from orca.types import InputError  # brings torch with it
-
-    return InputError(message)
-
-
 def check_runner(kind: str, address: str | None) -> None:
     """Checks what can be checked before a flow is started.
 
@@ -77,11 +72,13 @@ def check_runner(kind: str, address: str | None) -> None:
         InputError: there is no such runner, it is not installed, or it takes no address.
     """
     if kind not in get_args(Kind):
-        raise _refusal(f"there is no runner '{kind}'; there are: {', '.join(get_args(Kind))}")
+        raise InputError(f"there is no runner '{kind}'; there are: {', '.join(get_args(Kind))}")
     if kind == "local" and address:
-        raise _refusal("--address names a Dask or Ray cluster, and the local runner has none; add --runner dask or ray")
+        raise InputError(
+            "--address names a Dask or Ray cluster, and the local runner has none; add --runner dask or ray"
+        )
     if kind != "local" and importlib.util.find_spec(f"prefect_{kind}") is None:
-        raise _refusal(f"--runner {kind} needs the package prefect-{kind}: pip install 'orca[{kind}]'")
+        raise InputError(f"--runner {kind} needs the package prefect-{kind}: pip install 'orca[{kind}]'")
 
 
 @contextmanager
@@ -106,7 +103,7 @@ def started(kind: str, workers: int | None, address: str | None) -> Iterator[Poo
         except OSError as fault:
             if address is None:
                 raise
-            raise _refusal(f"no {kind} cluster answers at {address}: {fault}") from fault
+            raise InputError(f"no {kind} cluster answers at {address}: {fault}") from fault
         from flows.sweeps.pool import Pool
 
         yield Pool(crew.runner, lambda: max(1, min(crew.size(), workers or sys.maxsize)), crew.asking)
@@ -117,7 +114,7 @@ def _check_reach(address: str | None) -> None:
 
     there, api = _host(address or ""), _host(PREFECT_API_URL.value() or "")
     if there not in LOOPBACK and api in LOOPBACK:
-        raise _refusal(
+        raise InputError(
             f"workers of {address} cannot reach the Prefect server of this sweep, which listens on this machine alone; "
             "start one that they reach and name it in PREFECT_API_URL"
         )
@@ -177,7 +174,7 @@ def _ray(workers: int, address: str | None) -> Iterator[Crew]:
 
     def asking(gpus: float) -> AbstractContextManager[Any]:
         if gpus and not ray.cluster_resources().get("GPU"):  # it would wait for one for ever
-            raise _refusal("runs are planned for CUDA, but Ray counts no GPU in its cluster; set device: cpu")
+            raise InputError("runs are planned for CUDA, but Ray counts no GPU in its cluster; set device: cpu")
         return remote_options(max_retries=0, num_gpus=gpus)
 
     # Ray prints what happens to its workers; standard output is for the result.

@@ -17,9 +17,8 @@ from flows.sweeps import jobs
 from flows.sweeps.pool import Ended, Job, Pool
 from flows.sweeps.runners import call, gpus
 from flows.sweeps.search_table import OpenStudy, SearchTable
+from orca.errors import InputError, TrainingError
 from orca.sweeps.trials import Trial
-from orca.train import TrainingError
-from orca.types import InputError
 
 
 @task(name="trial", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from orca.errors import InputError
 from orca.runs import MOMENT, read_run
 from orca.runtime import finite, read_json, write_json
 from orca.store import Store
-from orca.types import InputError
 
 if TYPE_CHECKING:  # it brings torch with it, and the table of an old sweep must come at once
     from orca.sweeps.sharing import Member, Sharing

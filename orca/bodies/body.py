@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from orca.bodies.specs import FAMILIES, BodyConfig, Family
 from orca.bodies.weights import BodyFiles, locate_body
-from orca.types import InputError
+from orca.errors import InputError
 
 
 @dataclass(frozen=True)

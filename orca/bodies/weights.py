@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca.bodies.specs import BODIES, FAMILIES, BodyConfig, BodySpec
+from orca.errors import InputError
 from orca.runtime import known_digest
-from orca.types import InputError
 
 _WEIGHTS = "model.safetensors"
 

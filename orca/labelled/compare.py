@@ -11,11 +11,11 @@ from torch import Tensor
 
 from orca import runtime
 from orca.discrepancies import DiscrepancyConfig
+from orca.errors import InputError
 from orca.labelled.methods import COMPARISONS, Comparison, Outcome
 from orca.labelled.sets import ComparedSet, SetOptions, load_set
 from orca.transport.mapping import label_mass
 from orca.transport.options import OTDDOptions
-from orca.types import InputError
 
 UNITS = ("source", "absolute")
 FACTS = ("converged", "marginal_error", "iterations", "between_means")  # in every record, null where not known

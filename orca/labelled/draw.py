@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import rng
-from orca.types import InputError
 
 
 def stratified(labels: np.ndarray, n: int, *, seed: int) -> np.ndarray:

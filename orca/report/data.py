@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.metrics import METRICS
-from orca.types import InputError, Layout
+from orca.types import Layout
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from orca.errors import InputError
 from orca.report.alone import alone
 from orca.report.data import short, show
 from orca.report.template import template
 from orca.runtime import atomic_write, write_json
-from orca.types import InputError
 
 PAIRS = 8  # rows of the table of nearest labels
 PAGE = (".html", ".htm")

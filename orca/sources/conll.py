@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 from orca import runtime
+from orca.errors import InputError
 from orca.sources.corpus import Corpus
-from orca.types import InputError
 
 READER = 1  # raise it when this file changes what a corpus holds
 GZIP = b"\x1f\x8b"

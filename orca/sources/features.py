@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from orca import runtime
+from orca.errors import InputError
 from orca.sources.corpus import Corpus
 from orca.sources.spec import SOURCES, SourceConfig
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 log = logging.getLogger(__name__)
 

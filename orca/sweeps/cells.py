@@ -12,10 +12,10 @@ from typing import Any
 
 from orca import runtime
 from orca.config import RunConfig, anchor, find_config, find_faults, listed, read_settings, set_key
+from orca.errors import InputError
 from orca.runs import describe
 from orca.sweeps.grid import AXES, FIELDS, MOST, Grid, Span
 from orca.tasks import TASKS
-from orca.types import InputError
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from orca.config import anchor, fault_text, listed, read_settings
-from orca.types import InputError
+from orca.errors import InputError
 
 # The axes of every grid, with the key of a run's configuration that each sets; a task is a configuration of its own.
 AXES = {"body": "body.name", "align": "align.objective", "method": "finetune.method", "seed": "seed"}

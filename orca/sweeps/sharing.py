@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca.config import RunConfig
+from orca.errors import InputError
 from orca.keys import documents, run_name
 from orca.plan import STAGES, plan
 from orca.runs import is_finished
 from orca.store import Store
 from orca.sweeps.cells import Cell
-from orca.types import InputError
 
 # What each stage takes from those before it, and what must be there beside. Source features are for aligned runs alone.
 TAKES = {"embed": (), "align": ("embed",), "finetune": ("embed", "align"), "evaluate": ("finetune",)}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orca.config import anchor, check_config, set_key
+from orca.errors import InputError
 from orca.keys import keys
 from orca.metrics import Metric
 from orca.plan import Plan, plan
@@ -19,7 +20,6 @@ from orca.store import Store
 from orca.sweeps.cells import Cell, cells
 from orca.sweeps.grid import Grid
 from orca.sweeps.trials import Trials, check_optuna
-from orca.types import InputError
 
 POINT = ("task", "body", "align", "method")  # the axes that are the same for all runs of a study
 

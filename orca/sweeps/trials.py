@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from orca import runtime
+from orca.errors import InputError
 from orca.sweeps.grid import Span
-from orca.types import InputError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution  # pyright: ignore[reportMissingImports] - the extra optuna

@@ -9,11 +9,12 @@ from functools import partial
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import rng
 from orca.tasks.checks import check_lengths, check_splits
 from orca.tasks.encodings import Encoding, GridEncoding, TableEncoding
 from orca.tasks.records import RecordEncoding
-from orca.types import DENSE, Examples, InputError, Layout, Splits, TargetKind
+from orca.types import DENSE, Examples, Layout, Splits, TargetKind
 
 VALIDATION = 0.12  # share of train that becomes validation where the source has none
 SHIFT = "shift_"

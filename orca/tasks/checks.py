@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orca.types import DENSE, Examples, InputError, Splits
+from orca.errors import InputError
+from orca.types import DENSE, Examples, Splits
 
 PIECE = 1024  # rows looked at together
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import TEMP_SUFFIX
 from orca.tasks.readers.arrays import numbers
-from orca.types import InputError
 
 Arrays = Mapping[str, np.ndarray]
 Told = Callable[[int, int], None]  # files done, files in all

@@ -10,10 +10,11 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from orca.errors import InputError
 from orca.tasks.letters import IUPAC, letter_table
 from orca.tasks.records import RecordEncoding
 from orca.tasks.waveform import log_mel, mel_decibels
-from orca.types import InputError, InputKind
+from orca.types import InputKind
 
 Encoded = tuple[np.ndarray, np.ndarray | None]
 

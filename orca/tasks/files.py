@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import digest, known_digest, read_json
-from orca.types import InputError
 
 VARIABLE = "ORCA_DATA"
 

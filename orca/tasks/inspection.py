@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import read_json
 from orca.tasks.assemble import Raw
 from orca.tasks.audio import pad_ragged
@@ -16,7 +17,6 @@ from orca.tasks.files import read_npz
 from orca.tasks.published import SIDE
 from orca.tasks.repeats import blocks, repeated
 from orca.tasks.spec import TaskSpec
-from orca.types import InputError
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import atomic_write, read_json, rng, write_json
 from orca.tasks.files import read_npz
 from orca.tasks.published import SIDE, Arrays, Check, Draw, Maker, Published, Size
-from orca.types import InputError
 
 Told = Callable[[int, int], None]  # blocks done, blocks in all
 Block = tuple[str, int, int]  # split, number, samples

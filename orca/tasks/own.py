@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from orca.errors import InputError
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.registry import Choices
 from orca.runtime import digest, known_digest
@@ -31,7 +32,7 @@ from orca.tasks.readers.hub import HUB, is_hub, locate_dataset
 from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix
 from orca.tasks.records import RecordEncoding, fit_records
 from orca.tasks.spec import Predictor, TaskSpec
-from orca.types import DENSE, InputError, Provenance, Splits, TargetKind
+from orca.types import DENSE, Provenance, Splits, TargetKind
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 TABLE_KEYS = ("targets", "inputs", "split", "test")  # settings that only a table has

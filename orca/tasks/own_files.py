@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import recfunctions
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw, hold_out, same_rows, with_validation
 from orca.tasks.readers.hub import is_hub
 from orca.tasks.readers.media import read_images, read_sounds
 from orca.tasks.readers.tables import as_text, read_table
-from orca.types import InputError, TargetKind
+from orca.types import TargetKind
 
 TEST = 0.2  # share of the rows that becomes test where nothing says which are
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}

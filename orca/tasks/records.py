@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from orca.errors import InputError
 from orca.tasks.readers.tables import as_text
-from orca.types import InputError, InputKind
+from orca.types import InputKind
 
 LONGEST = 1000  # letters of a category
 UNKNOWN = 0  # the code of a missing category, and of one that train does not have

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import TableEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, side_json
 from orca.tasks.spec import Archive, TaskSpec
-from orca.types import InputError, Provenance, Splits
+from orca.types import Provenance, Splits
 
 NAME = "adult"
 COLUMNS = {  # number of categories, 0 for numbers; the encoding must be known before the file is there

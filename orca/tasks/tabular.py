@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import rng
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -23,7 +24,7 @@ from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.tables import stacked
 from orca.tasks.records import Column, RecordEncoding
 from orca.tasks.spec import TaskSpec
-from orca.types import Examples, InputError, Provenance
+from orca.types import Examples, Provenance
 
 MAPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (np.tanh, np.sin, np.square, np.exp, lambda v: v)
 LETTERS = "abcdefgh"  # levels of a category

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from orca.types import InputError
+from orca.errors import InputError
 
 QUIETEST, RANGE = 1e-10, 80.0  # least power; decibels kept below a clip's loudest
 CHUNK = 128  # clips at a time; of a second each at 8 kHz they take about 60 MB

@@ -8,12 +8,12 @@ from typing import Any, Literal, Unpack, overload
 
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.gromov import GromovResult, gromov_otdd
 from orca.transport.options import OTDDChanges, OTDDOptions
 from orca.transport.otdd import OTDDResult, sinkhorn_otdd
 from orca.transport.sliced import SlicedOptions, SlicedResult, SlicedStatistics, sliced_otdd
 from orca.transport.statistics import SourceStatistics
-from orca.types import InputError
 
 NAMED = ("a", "b", "source")  # keywords beside the options
 

@@ -19,11 +19,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.cost import Products
 from orca.transport.problem import Problem, solve_dense
 from orca.transport.sinkhorn import SinkhornResult, envelope
 from orca.transport.streaming import solve_streaming
-from orca.types import InputError
 
 DENSE_MATRICES = 6  # of n x m entries, alive at once: products, cost, kernel, and those of the gradient
 ANNEALING = 0.5  # flash: factor between levels of eps

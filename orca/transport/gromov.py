@@ -35,11 +35,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.cost import pairwise_cost
 from orca.transport.gaussian import Gaussians
 from orca.transport.options import OTDDChanges, OTDDOptions
 from orca.transport.statistics import SourceStatistics, checked, checked_weights, outer, statistics
-from orca.types import InputError
 
 LIMIT = 2000  # samples a side: memory grows with n^2, time with n^3
 PIVOTS = 2_000_000  # most steps of the network simplex, which POT warns of when they do not suffice

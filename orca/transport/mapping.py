@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from orca.types import InputError
+from orca.errors import InputError
 
 
 def barycentric_projection(plan: Tensor, xt: Tensor) -> Tensor:

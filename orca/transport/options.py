@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TypedDict
 
+from orca.errors import InputError
 from orca.transport.divergence import Stopping
 from orca.transport.gaussian import COVARIANCES
 from orca.transport.labels import LABEL_DISTANCES, LabelOptions
-from orca.types import InputError
 
 NAMES = ("auto", "dense", "streaming", "flash", "exact")
 

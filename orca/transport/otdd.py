@@ -20,6 +20,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.cost import Clouds, Products, class_clouds, distance_cost, pairwise_cost
 from orca.transport.engines import ENGINES, choose
 from orca.transport.labels import LABEL_DISTANCES, Table
@@ -35,7 +36,6 @@ from orca.transport.statistics import (
     same_space,
     statistics,
 )
-from orca.types import InputError
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.cost import Products, class_clouds
 from orca.transport.engines import ENGINES, choose
 from orca.transport.labels import LABEL_DISTANCES
 from orca.transport.options import OTDDOptions
 from orca.transport.problem import Problem, Side
 from orca.transport.sinkhorn import SinkhornResult
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 
 @dataclass(frozen=True)

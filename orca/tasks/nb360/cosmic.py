@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.sky import frame
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import read_npy
-from orca.types import Examples, InputError, Provenance
+from orca.types import Examples, Provenance
 
 LISTS = {"train": "train_dirs.npy", "test": "test_dirs.npy"}
 STRETCH, READ_NOISE = 50.0, 4.5  # electrons

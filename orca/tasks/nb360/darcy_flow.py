@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.darcy_solver import HIGH, LOW, permeability, solve
@@ -15,7 +16,7 @@ from orca.tasks.effective_medium import homogeneous
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.matlab import matlab_array
-from orca.types import InputError, Provenance
+from orca.types import Provenance
 
 FILES = {"train": "piececonst_r421_N1024_smooth1.mat", "test": "piececonst_r421_N1024_smooth2.mat"}
 COUNT = {"train": 1000, "test": 100}  # rows that are used, the first of each file

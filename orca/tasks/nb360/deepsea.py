@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.metrics import label_aurocs
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -15,7 +16,7 @@ from orca.tasks.files import read_npz
 from orca.tasks.kmers import codes, word_regression, word_scores
 from orca.tasks.nb360.regulatory import draw, scan
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.types import InputError, Provenance
+from orca.types import Provenance
 
 FILE = "deepsea_filtered.npz"
 PARTS = ("train", "val", "test")

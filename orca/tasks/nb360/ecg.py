@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw, hold_out
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
@@ -19,7 +20,7 @@ from orca.tasks.nb360.rhythms import LETTERS, RATE, durations, letters, records
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import numbers
 from orca.tasks.readers.pickles import read_pickle
-from orca.types import Examples, InputError, Provenance
+from orca.types import Examples, Provenance
 
 FILE = "challenge2017.npz"
 WINDOW = 1000  # samples, 3.33 s

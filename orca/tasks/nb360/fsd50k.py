@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import digest, rng, user_cache, write_json
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -19,7 +20,7 @@ from orca.tasks.encodings import SpectrogramEncoding
 from orca.tasks.nb360.events import RATE, event, label_names, pink
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.wav import read_wav
-from orca.types import InputError, Provenance
+from orca.types import Provenance
 
 ENCODING = SpectrogramEncoding(sample_rate=RATE, samples=RATE, n_mels=96, window=661, hop=220, points=1920, pad=1)
 LISTS = {"train": "tr", "val": "val", "test": "eval"}

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.emg import CHANNELS, GESTURES, RATE, SECONDS, SUBJECTS, repetitions
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, paired, read_npy
-from orca.types import Examples, InputError, Provenance
+from orca.types import Examples, Provenance
 
 SPLITS = ("train", "val", "test")
 WINDOW, STEP = 52, 5  # samples at 200 Hz

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.files import read_npz
 from orca.tasks.readers.arrays import numbers
-from orca.types import InputError
 
 ROWS = {"ss": 3, "pssm": 22, "sa": 1, "entropy": 1}  # channels of one residue, each tiled along rows and columns
 MAPS = ("ccmpred", "freecon", "potential")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from orca.dense import SEPARATION
+from orca.errors import InputError
 from orca.runtime import rng
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
@@ -18,7 +19,7 @@ from orca.tasks.nb360.pairs import CHANNELS, MAPS, PAD, ROWS, Protein, channels,
 from orca.tasks.nb360.protein import CONTACT, proteins
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.pickles import read_npy, read_pickle
-from orca.types import Examples, InputError, Provenance
+from orca.types import Examples, Provenance
 
 LISTS = {"train": "deepcov.lst", "test": "psicov.lst"}
 CANVASES = (64, 128)  # the least that holds all; what does not fit the last is cut

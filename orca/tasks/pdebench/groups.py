@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw
 from orca.tasks.pdebench.merged import TEST, frame_at
 from orca.tasks.published import Arrays
 from orca.tasks.readers.hdf5 import dataset, listed, open_hdf5
-from orca.types import InputError
 
 KEY = "data"
 FRAMES = 101  # of every published file of this form

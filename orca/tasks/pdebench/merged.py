@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.assemble import Raw
 from orca.tasks.published import Arrays
 from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
-from orca.types import InputError, Provenance
+from orca.types import Provenance
 
 CITATION = "M. Takamoto et al., PDEBench: An Extensive Benchmark for Scientific Machine Learning, NeurIPS 2022"
 ORIGIN = Provenance("https://github.com/pdebench/PDEBench", "CC BY 4.0", CITATION)

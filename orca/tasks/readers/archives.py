@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.files import read_npz
 from orca.tasks.readers.arrays import load_npy
 from orca.tasks.readers.hdf5 import listed, open_hdf5
 from orca.tasks.readers.matlab import matlab_array, matlab_axes
-from orca.types import InputError
 
 
 def read_archive(path: Path, required: Sequence[str], *, prefix: str = "") -> dict[str, np.ndarray]:

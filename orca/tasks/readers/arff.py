@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.types import InputError
+from orca.errors import InputError
 
 NUMBERS = ("numeric", "real", "integer")
 _CELL = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^,]*?))\s*(?:,|$)""")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from orca.types import InputError
+from orca.errors import InputError
 
 
 def read_npy(path: Path, axes: Sequence[int | str]) -> np.ndarray:

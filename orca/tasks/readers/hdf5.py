@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.readers.arrays import numbers
-from orca.types import InputError
 
 BLOCK = 2**26  # bytes read at once
 

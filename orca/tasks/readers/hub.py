@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.runtime import atomic_write, user_cache
 from orca.tasks.readers.media import SPLITS
-from orca.types import InputError
 
 HUB = "hf:"  # before OWNER/NAME or a folder
 

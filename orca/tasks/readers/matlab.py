@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.readers.arrays import check_axes
 from orca.tasks.readers.hdf5 import dataset, open_hdf5
-from orca.types import InputError
 
 NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.readers.wav import read_wav
-from orca.types import InputError
 
 SOUNDS = (".wav",)
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")

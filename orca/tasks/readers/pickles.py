@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from orca.types import InputError
+from orca.errors import InputError
 
 GZIP = b"\x1f\x8b"
 SCALARS = {int, float, bool, complex, str, bytes, type(None)}

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from orca.errors import InputError
 from orca.tasks.readers.arff import read_arff
 from orca.tasks.readers.hub import HUB, is_hub, read_dataset
 from orca.tasks.readers.media import LISTS
-from orca.types import InputError
 
 MISSING = "?"  # besides what pandas takes for missing: nothing, NA, NaN, null and the like
 

@@ -37,11 +37,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from orca.errors import InputError
 from orca.transport.sliced.frame import Cloud, Frame, common_frame, place, weighted
 from orca.transport.sliced.line import Line, equal_steps, ordered, wasserstein
 from orca.transport.sliced.slices import SlicedOptions, Slices, draw_slices, project
 from orca.transport.statistics import check_given, checked, same_space
-from orca.types import InputError, LabeledSet
+from orca.types import LabeledSet
 
 CHUNK = 2**24  # numbers in one temporary: 64 MiB in float32
 

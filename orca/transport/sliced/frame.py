@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from orca.errors import InputError
 from orca.transport.statistics import checked_weights
-from orca.types import InputError
 
 SCALES = ("both", "source", "none")
 

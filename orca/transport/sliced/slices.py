@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from orca.errors import InputError
 from orca.runtime import rng
 from orca.transport.sliced.frame import SCALES, Cloud
-from orca.types import InputError
 
 MAX_ORDER = 20  # of a moment; the Poisson law of rate 5 passes it with probability 1e-7, and is cut there
 
