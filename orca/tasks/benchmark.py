@@ -14,10 +14,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from orca.runtime import digest, read_json, user_cache
-from orca.tasks.assemble import assemble, with_validation
+from orca.tasks.assemble import SHIFT, assemble, with_validation
 from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
+from orca.tasks.shifts import Shift, shifted, thinned
 from orca.tasks.spec import Predictor, TaskSpec
 from orca.types import Provenance, Splits, TargetKind
 
@@ -36,6 +37,7 @@ class Frame:
         predictors: closed forms and the like by name, which stand beside the task's baselines.
         notes: what a reader of the numbers must know.
         version: raised when the same files give other splits.
+        shift: how test becomes other sets, by name; a field's grid is made half as fine where nothing is said.
         gaps: whether NaN in a field is a cell that does not count.
         repeats: whether the published splits share samples, as the notes then say.
     """
@@ -47,6 +49,7 @@ class Frame:
     predictors: Mapping[str, Predictor] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
     version: int = 1
+    shift: Mapping[str, Shift] = field(default_factory=dict)
     gaps: bool = False
     repeats: bool = False
 
@@ -67,7 +70,7 @@ def published_task(
         load=partial(load_folder, published, frame),
         fingerprint=lambda: digest({"task": name, "files": published.fingerprint(), "version": frame.version,
                                     "target": frame.target, "encoding": frame.encoding,
-                                    "predictors": sorted(frame.predictors)}),
+                                    "predictors": sorted(frame.predictors), "shift": sorted(_shifts(frame))}),
         predictors=frame.predictors,
         published=published,
         classes=frame.classes,
@@ -97,10 +100,17 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             f"synthetic: generated ({counts}, seed {facts['seed']}); scores do not compare with those on the published "
             "files",
         )
+    parts |= {f"{SHIFT}{name}": shifted(parts["test"], shift) for name, shift in _shifts(frame).items()}
     return assemble(
         parts, encoding=frame.encoding, target=frame.target, classes=published.names(folder) or frame.classes,
         notes=notes, missing=frame.gaps, background=background,
     )  # fmt: skip
+
+
+def _shifts(frame: Frame) -> Mapping[str, Shift]:
+    if frame.target != "field" or frame.gaps:
+        return frame.shift
+    return frame.shift or {"coarse": thinned(2 if frame.encoding.input == "grid" else 1)}
 
 
 def data_folder(published: Published) -> Path:

@@ -23,6 +23,7 @@ from orca.tasks.files import read_npz
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.tables import stacked
 from orca.tasks.records import Column, RecordEncoding
+from orca.tasks.shifts import emptied
 from orca.tasks.spec import TaskSpec
 from orca.types import Examples, Provenance
 
@@ -208,7 +209,7 @@ def _spec(sketch: Sketch, rows: Size, metric: str, title: str) -> TaskSpec:
     )  # fmt: skip
     frame = Frame(
         "classes", metric, sketch.encoding,
-        classes=tuple(map(str, range(sketch.classes))),
+        classes=tuple(map(str, range(sketch.classes))), shift={"emptied": emptied(0.1)},
         predictors={"boosting": boosting(sketch.encoding.cardinalities, "classes")},
         notes=(
             "an invented table in the form of the reference's OpenML cache; a tenth is test, as there",

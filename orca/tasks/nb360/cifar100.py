@@ -17,6 +17,7 @@ from orca.tasks.nb360.shapes import CLASSES, draw_images, draw_labels
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
 from orca.tasks.readers.pickles import read_pickle
+from orca.tasks.shifts import noisy
 from orca.types import Provenance
 
 FILE = "cifar-100.npz"
@@ -110,7 +111,7 @@ SPECS = (
         CIFAR100,
         Frame(
             "classes", "error", GridEncoding(channels="last", scale=1 / 255),
-            classes=tuple(str(number) for number in range(CLASSES)),
+            classes=tuple(str(number) for number in range(CLASSES)), shift={"noise": noisy(0.2)},
             notes=(
                 "no augmentation; the reference crops, mirrors and enlarges to 224 x 224",
                 "the reference chooses by the test set, here validation chooses",

@@ -20,6 +20,7 @@ from orca.tasks.nb360.rhythms import LETTERS, RATE, durations, letters, records
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import numbers
 from orca.tasks.readers.pickles import read_pickle
+from orca.tasks.shifts import noisy
 from orca.types import Examples, Provenance
 
 FILE = "challenge2017.npz"
@@ -212,7 +213,7 @@ SOURCE = Provenance(
 )
 FRAME = Frame(
     "classes", "macro_f1", SequenceEncoding(), classes=CLASSES, notes=NOTES + SPLIT,
-    predictors={"beat features": beat_features},
+    predictors={"beat features": beat_features}, shift={"noise": noisy(0.5)},
 )  # fmt: skip
 SPECS = (
     published_task(ECG, FRAME, title="rhythm of 3.3 s of a single-lead ECG, other records in test", provenance=SOURCE),

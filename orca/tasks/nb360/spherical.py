@@ -18,6 +18,7 @@ from orca.tasks.nb360.sphere import grid, project, random_rotations, weights
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
 from orca.tasks.readers.pickles import read_pickle
+from orca.tasks.shifts import noisy
 from orca.types import Provenance
 
 FILE = "s2_cifar100.npz"
@@ -104,6 +105,7 @@ SPECS = (
         SPHERICAL,
         Frame(
             "classes", "error", GridEncoding(channels="first", scale=1 / 255), classes=NAMES,
+            shift={"noise": noisy(0.2)},
             notes=(
                 "the axes are polar angle and azimuth: neither is periodic to the model, and the reference's is alike",
                 "generated images have a rotation each; the published ones share one among 500",
