@@ -15,6 +15,7 @@ from flows.cli import app
 from orca.bench import FAMILIES, Column, Family, Measured, tables, to_csv, to_markdown
 from orca.metrics import METRICS
 from orca.tasks import TASKS
+from tests.sweeping import recording
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
@@ -111,10 +112,11 @@ def test_the_command_writes_its_tables_and_does_nothing_twice(tmp_path: Path, mo
     monkeypatch.setitem(FAMILIES._specs, "small", family)
     monkeypatch.setattr("orca.sweeps.cells.find_config", lambda name: config)
     asked = ["bench", "small", "--methods", "head,full", "--seeds", "0,1", "--json", "--store"]
-    first = CliRunner().invoke(app, [*asked, str(tmp_path / "there")])
-    (tmp_path / "there").rename(tmp_path / "store")
-    monkeypatch.setattr("orca.runtime.commit", lambda: "of the second")  # the runs are of the first
-    second = CliRunner().invoke(app, [*asked, str(tmp_path / "store")])
+    with recording():  # a server of the command's own would leave Prefect's workers behind for the tests after this
+        first = CliRunner().invoke(app, [*asked, str(tmp_path / "there")])
+        (tmp_path / "there").rename(tmp_path / "store")
+        monkeypatch.setattr("orca.runtime.commit", lambda: "of the second")  # the runs are of the first
+        second = CliRunner().invoke(app, [*asked, str(tmp_path / "store")])
     assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
     found = json.loads(first.stdout)
     assert all({"commit", "machine", "versions"} <= set(run) for run in found["runs"])

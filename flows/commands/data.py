@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import typer
 from flows.commands.options import JsonOption
 from flows.terminal import ProgressLine, exit_codes, number, print_json, table, tell
 from orca.errors import InputError
+from orca.runtime import cores
 
 if TYPE_CHECKING:
     from orca.tasks.inspection import Inspection
@@ -104,11 +104,6 @@ def check_room(folder: Path, size: int) -> None:
             f"{memory(free)} free; give fewer samples by --n, a smaller --size, or another folder"
         )
     tell(f"about {memory(size)} in {folder}, three times that while it is made; {memory(free)} are free")
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory(size: float) -> str:
