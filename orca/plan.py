@@ -141,7 +141,7 @@ def _check_fit(made: Plan) -> None:
     made.augment()
     if config.finetune.positive_weight is not None and layout.target != "multilabel":
         raise InputError(
-            f"finetune.positive_weight weighs labels that are there, but the target is a {layout.target}; leave it out"
+            f"finetune.positive_weight weighs labels that are there, but the target is {layout.target}; leave it out"
         )
     if config.finetune.balanced and layout.target != "classes":
         raise InputError(
@@ -159,8 +159,8 @@ def _check_fit(made: Plan) -> None:
         )
     if (kmer := config.embed.kmer) is not None and (made.task.encoding.kind != "dna" or layout.target in DENSE):
         raise InputError(
-            f"embed.kmer reads words of DNA, but {made.task.name} predicts a {layout.target} from a "
-            f"{made.task.encoding.kind}; leave it out"
+            f"embed.kmer reads words of DNA; the input of {made.task.name} is {made.task.encoding.kind}, its target "
+            f"{layout.target}; leave it out"
         )
     if kmer is not None and kmer > layout.input_shape[1]:
         raise InputError(f"embed.kmer is {kmer}, but the sequences have {layout.input_shape[1]} bases; choose fewer")
