@@ -9,6 +9,7 @@ import pytest
 
 from orca import manifest as manifest_module
 from orca.store import Store
+from tests.test_store import Build, files_under
 
 DOCUMENT = {"config": {"lr": 0.1, "sizes": (1, 2)}, "inputs": ["ab"], "version": 1}
 
@@ -21,24 +22,6 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def _nothing_verified_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest_module, "_verified", {})
-
-
-class Build:
-    """Writes two files and counts its calls."""
-
-    def __init__(self, text: str = "a") -> None:
-        self.calls = 0
-        self.text = text
-
-    def __call__(self, path: Path) -> None:
-        self.calls += 1
-        (path / "deep").mkdir(exist_ok=True)
-        (path / "a.txt").write_text(self.text)
-        (path / "deep" / "b.bin").write_bytes(b"\x00" * 1000)
-
-
-def files_under(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_the_manifest_says_what_made_the_files(store):

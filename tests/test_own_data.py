@@ -320,5 +320,5 @@ def test_dna_is_embedded_by_words_where_that_is_asked(tmp_path):
     np.savez(tmp_path / "own.npz", x_train=[row[:2] for row in x], y_train=y, x_test=["AC"] * 4, y_test=y[:4])
     with pytest.raises(InputError, match="embed.kmer is 3, but the sequences have 2 bases"):
         plan(RunConfig.model_validate(config))
-    with pytest.raises(InputError, match="embed.kmer reads words of DNA; the input of digits is grid, its target classes"):
+    with pytest.raises(InputError, match="words of DNA; the input of digits is grid, its target classes"):
         plan(RunConfig.model_validate({**config, "task": "digits"}))
