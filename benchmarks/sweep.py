@@ -20,19 +20,19 @@ from orca.runtime import commit, machine, versions
 
 # Runs of some seconds that share the embedder of their seed and nothing else that takes time.
 SMALL: dict[str, Any] = {
-    "tasks": {"task": "digits", "finetune": {"epochs": 1, "epoch_samples": 320}, "embed": {"tokens": 16}},
+    "tasks": {"task": "digits", "embed": {"tokens": 16}},
     "aligns": ["none"], "seeds": [0, 1, 2], "settings": {"finetune.lr": [1e-4, 2e-4, 3e-4, 4e-4]},
 }  # fmt: skip
 PATIENCE = 300  # seconds in which the server may still write down the end of tasks
 
 
-def small_runs(runner: str, workers: int, api: str) -> dict[str, Any]:
+def small_runs(runner: str, workers: int, samples: int, api: str) -> dict[str, Any]:
     """Seconds of the command over 12 small runs in an empty store, one thread each, and of doing nothing again."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {**kept, "PREFECT_API_URL": api, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         config, grid = Path(folder) / "small.yaml", Path(folder) / "grid.yaml"
-        config.write_text(yaml.safe_dump(SMALL["tasks"]))
+        config.write_text(yaml.safe_dump({**SMALL["tasks"], "finetune": {"epochs": 1, "epoch_samples": samples}}))
         grid.write_text(yaml.safe_dump({**SMALL, "tasks": str(config)}))
         given = ["sweep", str(grid), "--runner", runner, "--workers", str(workers), "--store", folder, "--json"]
         whole, told = seconds(COMMAND, given, environment)
@@ -108,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=str(__doc__))
     parser.add_argument("--runners", default="local", help="of local, dask, ray [local]")
     parser.add_argument("--workers", default="1,2", help="numbers of workers [1,2]")
+    parser.add_argument("--samples", type=int, default=320, metavar="N", help="that each run is trained on [320]")
     parser.add_argument("--trivial", type=int, default=0, metavar="N", help="also N trivial runs, by the most workers")
     parser.add_argument("--only-trivial", action="store_true", help="leave out the small runs")
     parser.add_argument("--database", metavar="URL", help="of the server [SQLite], such as postgresql+asyncpg://…")
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = given.database
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as api:
         pairs = [] if given.only_trivial else [(runner, number) for runner in runners for number in workers]
-        small = [small_runs(runner, number, api) for runner, number in pairs]
+        small = [small_runs(runner, number, given.samples, api) for runner, number in pairs]
         trivial = [trivial_runs(given.trivial, runner, max(workers), api) for runner in runners if given.trivial]
     made = {"benchmark": "sweep", "small": small, "trivial": trivial, "machine": machine(), "versions": versions(),
             "commit": commit(), "database": (given.database or "SQLite").partition("+")[0]}  # fmt: skip
