@@ -123,10 +123,10 @@ CHANGED = {
 KEYS = {
     "embed": ("e23e8fc5501bb3b8c6c2e5ea", "e41f04bbe15f21eed7506cd3"),
     "align": ("d787ac6c128be5c12170acee", "399a6b4b3e4af161d2fe0544"),
-    "finetune": ("7dac3eb7dc1441feba21ef0e", "f3ef6e7304ca4524502d85e6"),
-    "evaluate": ("7fbcbe935f8866f6209354ad", "52d2a32666d9e03fc6a7a627"),
+    "finetune": ("246a15b9f1194ccf8cbab364", "c63fd748a2db67b5eeb39ada"),
+    "evaluate": ("0889231dd333d78ca1acd912", "f5ff7ed9fab064c3b9f8b016"),
     "source": ("1de8bf0957718fec7ad577c3", "1de8bf0957718fec7ad577c3"),
-    "baselines": ("d38ab34ca2197b0de72a0fac", "4125d509762461e2df912789"),
+    "baselines": ("d8e191310898ba6b9f5bbdb9", "095307d587126ede48955062"),
 }
 
 

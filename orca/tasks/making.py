@@ -19,6 +19,7 @@ from orca.errors import InputError
 from orca.runtime import atomic_write, read_json, rng, write_json
 from orca.tasks.files import read_npz
 from orca.tasks.published import SIDE, Arrays, Check, Draw, Maker, Published, Size
+from orca.tasks.readers.arrays import npy_header
 
 Told = Callable[[int, int], None]  # blocks done, blocks in all
 Block = tuple[str, int, int]  # split, number, samples
@@ -178,8 +179,6 @@ def _headers(file: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
             with archive.open(name) as stream:
-                version = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(stream)
+                shape, dtype = npy_header(stream)
             found[name.removesuffix(".npy")] = np.broadcast_to(np.empty((), dtype), shape)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -38,9 +38,7 @@ def load_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
         raise InputError(f"there is no file {path}; expected an .npy file")
     try:
         with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
-            held = read(stream)[2]
+            _, held = npy_header(stream)
         if held.hasobject:
             raise InputError(
                 f"{path} holds pickled objects, which may run code when opened and are refused; save plain numbers"
@@ -52,6 +50,20 @@ def load_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
         if isinstance(fault, InputError):
             raise
         raise _no_npy(path, fault) from fault
+
+
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array of an ``.npy`` file, of which ``stream`` is then at the values.
+
+    Raises:
+        ValueError: it is no such file, or of a version that numpy writes for names of fields beyond Latin-1 alone.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read:
+        raise ValueError(f"version {version} of the format")
+    shape, _, dtype = read[version](stream)
+    return shape, dtype
 
 
 def _no_npy(path: Path, fault: Exception) -> InputError:

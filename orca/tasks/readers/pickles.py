@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from orca.errors import InputError
+from orca.tasks.readers.arrays import npy_header
 
 GZIP = b"\x1f\x8b"
 SCALARS = {int, float, bool, complex, str, bytes, type(None)}
@@ -58,9 +59,7 @@ def read_npy(path: Path) -> Any:
         raise InputError(f"there is no file {path}; expected an .npy file")
     with path.open("rb") as stream:
         try:
-            version = np.lib.format.read_magic(stream)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, _, dtype = header(stream)
+            shape, dtype = npy_header(stream)
             if not dtype.hasobject:
                 stream.seek(0)
                 return np.load(stream, allow_pickle=False)
