@@ -9,9 +9,10 @@ from embedders.inputs import (
     TableEmbedder,
     smallest_patch,
 )
-from embedders.outputs import FieldDecoder, PooledLinear, pool
+from embedders.outputs import HIDDEN, FieldDecoder, PooledLinear, pool
 
 __all__ = [
+    "HIDDEN",
     "EmbeddingLaw",
     "FieldDecoder",
     "GridEmbedder",

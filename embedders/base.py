@@ -30,6 +30,7 @@ class EmbeddingLaw(NamedTuple):
         mean: mean of the word table over words, (D,).
         std: standard deviation of the word table over words, (D,).
         positions: position table, (P, D).
+        position_grid: the grid on which positions lie, row by row; None for positions in a line.
         token_type: the row of token type 0, (D,).
         norm_weight: weight of the embedding norm, (D,).
         norm_bias: bias of the embedding norm, (D,).
@@ -39,6 +40,7 @@ class EmbeddingLaw(NamedTuple):
     mean: Tensor
     std: Tensor
     positions: Tensor | None = None
+    position_grid: tuple[int, ...] | None = None
     token_type: Tensor | None = None
     norm_weight: Tensor | None = None
     norm_bias: Tensor | None = None
@@ -62,8 +64,8 @@ def resample_positions(table: Tensor, grid: tuple[int, ...], new_grid: tuple[int
 class LawTail(nn.Module):
     """The end of an embedding layer: adds positions and token type, then the norm, all copied from the body.
 
-    A token grid longer than the body's position table gets the table resampled to its length; a grid other than the one
-    that the embedder was made for gets the positions of that one, resampled.
+    A token grid longer than the body's position table, or other than its grid, gets the table resampled; a grid other
+    than the one that the embedder was made for gets the positions of that one, resampled.
     """
 
     def __init__(self, law: EmbeddingLaw, grid: tuple[int, ...]) -> None:
@@ -72,9 +74,12 @@ class LawTail(nn.Module):
         count, width = math.prod(grid), len(law.mean)
         self.positions = None
         if law.positions is not None:
-            table = law.positions[:count] if count <= len(law.positions) else resample_positions(
-                law.positions, (len(law.positions),), (count,)
-            )  # fmt: skip
+            if law.position_grid is not None:
+                table = resample_positions(law.positions, law.position_grid, grid)
+            elif count <= len(law.positions):
+                table = law.positions[:count]
+            else:
+                table = resample_positions(law.positions, (len(law.positions),), (count,))
             self.positions = nn.Parameter(table.detach().clone())  # (T, D)
         self.token_type = None if law.token_type is None else nn.Parameter(law.token_type.detach().clone())  # (D,)
         self.norm: nn.LayerNorm | None = None
@@ -116,6 +121,10 @@ class InputEmbedder(nn.Module):
         self.width = len(law.mean)
         self.register_buffer("gain", torch.ones(self.width))
         self.register_buffer("shift", torch.zeros(self.width))
+
+    def covered(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The cells along each axis that the tokens of an input of ``size`` cover, but for padding."""
+        return size
 
     def patches(self, x: Tensor, length: Tensor | None) -> Tokens:
         """Inputs to projected patches, in the projection's own scale."""

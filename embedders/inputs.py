@@ -116,18 +116,34 @@ class GridEmbedder(InputEmbedder):
         size: (H, W) of the layout.
         patch: cells per token along each axis, the convolution's stride.
         overlap: kernel size in strides.
+        resize: side of the square that inputs are stretched to, bilinearly, before they are cut; None leaves them.
     """
 
     def __init__(
-        self, law: EmbeddingLaw, mean: Tensor, std: Tensor, *, size: tuple[int, int], patch: int, overlap: int = 1
-    ) -> None:
-        super().__init__(law, (math.ceil(size[0] / patch), math.ceil(size[1] / patch)))
-        self.patch, self.kernel = patch, patch * overlap
+        self,
+        law: EmbeddingLaw,
+        mean: Tensor,
+        std: Tensor,
+        *,
+        size: tuple[int, int],
+        patch: int,
+        overlap: int = 1,
+        resize: int | None = None,
+    ) -> None:  # noqa: PLR0913
+        height, width = (resize, resize) if resize else size
+        super().__init__(law, (math.ceil(height / patch), math.ceil(width / patch)))
+        self.patch, self.kernel, self.resize = patch, patch * overlap, resize
         self.scale = Standardize(mean, std, 2)
         self.conv = nn.Conv2d(len(mean), len(law.mean), self.kernel, patch)
 
+    def covered(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The cells along each axis that the tokens of an input of ``size`` cover, but for padding."""
+        return (self.resize, self.resize) if self.resize else size
+
     def patches(self, x: Tensor, length: Tensor | None) -> Tokens:
         """X (B, C, H, W) of any size to the tokens of its patches, row by row."""
+        if self.resize:
+            x = F.interpolate(x, self.covered(()), mode="bilinear", align_corners=False)
         grid = (math.ceil(x.shape[-2] / self.patch), math.ceil(x.shape[-1] / self.patch))
         pads = []
         for count, total in zip(reversed(grid), reversed(x.shape[-2:]), strict=True):

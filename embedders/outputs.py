@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HIDDEN = 48  # channels of a field between the convolutions of its decoder
+
 
 def pool(features: Tensor, mask: Tensor | None) -> Tensor:
     """Mean of features (B, T, D) over the valid tokens: (B, D)."""
@@ -61,7 +63,7 @@ class FieldDecoder(nn.Module):
     std: Tensor
 
     def __init__(
-        self, width: int, channels: int, *, patch: int, axes: int, mean: Tensor, std: Tensor, hidden: int = 48
+        self, width: int, channels: int, *, patch: int, axes: int, mean: Tensor, std: Tensor, hidden: int = HIDDEN
     ) -> None:  # noqa: PLR0913
         super().__init__()
         self.patch, self.axes = patch, axes

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from embedders import (
+    HIDDEN,
     EmbeddingLaw,
     FieldDecoder,
     GridEmbedder,
@@ -21,7 +22,7 @@ from embedders import (
     TableEmbedder,
     smallest_patch,
 )
-from orca.bodies import Body
+from orca.bodies import Body, Encoder, VisionBody, VisionEncoder
 from orca.types import DENSE, Examples, Layout
 
 
@@ -44,11 +45,25 @@ class EmbedConfig(BaseModel):
         le=8,
         description="Bases of a word: DNA is embedded by the words of each patch; unset projects its bases.",
     )
+    resize: int | None = Field(
+        default=None, ge=1, le=2048, description="Side of the square that grids are stretched to; unset leaves them."
+    )
+    pretrained: bool = Field(
+        default=False,
+        title="Pretrained Patches",
+        description="Start from the patches of a vision body, its colours repeated, instead of calibrating new ones.",
+    )
     calibrate: bool = Field(default=True, description="Start the embedder inside the law of the body's own embeddings.")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether fresh weights are brought into the body's law; the body's own are there already."""
+        return self.calibrate and not self.pretrained
 
     def document(self) -> dict[str, Any]:
         """What decides the embedder; what is unset and came later is left out, so that keys of stored work hold."""
-        return self.model_dump(exclude={"kmer"} if self.kmer is None else None)
+        later = {"kmer": self.kmer, "resize": self.resize, "pretrained": self.pretrained}
+        return self.model_dump(exclude={name for name, value in later.items() if not value})
 
 
 @dataclass(frozen=True)
@@ -114,14 +129,15 @@ def blank_statistics(layout: Layout, config: EmbedConfig) -> Statistics:
     return Statistics(channels, channels, outputs, outputs, torch.zeros(numeric, config.bins + 1))
 
 
-def embedding_law(body: Body) -> EmbeddingLaw:
+def embedding_law(body: Body | VisionBody) -> EmbeddingLaw:
     """What an embedder copies from a body's embedding layer."""
     parts = body.embeddings
-    words = parts.words.weight.detach()
+    mean, std = parts.moments()
     return EmbeddingLaw(
-        mean=words.mean(0),
-        std=words.std(0),
+        mean=mean,
+        std=std,
         positions=None if parts.position_table is None else parts.position_table.detach(),
+        position_grid=parts.grid,
         token_type=None if parts.types is None else parts.types.weight[0].detach(),
         norm_weight=None if parts.norm is None else parts.norm.weight.detach(),
         norm_bias=None if parts.norm is None or parts.norm.bias is None else parts.norm.bias.detach(),
@@ -136,11 +152,11 @@ def blank_law(like: dict[str, Any]) -> EmbeddingLaw:
     return EmbeddingLaw(
         zeros,
         torch.ones(width),
-        torch.zeros(like["positions"], width) if like["positions"] else None,
-        zeros if like["token_type"] else None,
-        zeros if like["norm"] else None,
-        zeros if like["norm_bias"] else None,
-        like["norm_eps"],
+        positions=torch.zeros(like["positions"], width) if like["positions"] else None,
+        token_type=zeros if like["token_type"] else None,
+        norm_weight=zeros if like["norm"] else None,
+        norm_bias=zeros if like["norm_bias"] else None,
+        norm_eps=like["norm_eps"],
     )
 
 
@@ -161,17 +177,35 @@ def build_embedder(layout: Layout, law: EmbeddingLaw, statistics: Statistics, co
     if layout.input == "table":
         return TableEmbedder(law, statistics.edges, layout.cardinalities)
     scaling, size = (law, statistics.x_mean, statistics.x_std), layout.input_shape[1:]
-    patch = config.patch or smallest_patch(size, config.tokens)
+    patch = config.patch or smallest_patch((config.resize,) * len(size) if config.resize else size, config.tokens)
     if config.kmer is not None:
         return KmerEmbedder(law, length=size[0], patch=patch, k=config.kmer)
     if layout.input == "sequence":
         return SequenceEmbedder(*scaling, length=size[0], patch=patch, overlap=config.overlap)
-    return GridEmbedder(*scaling, size=(size[0], size[1]), patch=patch, overlap=config.overlap)
+    return GridEmbedder(*scaling, size=(size[0], size[1]), patch=patch, overlap=config.overlap, resize=config.resize)
 
 
-def build_predictor(layout: Layout, embedder: InputEmbedder, statistics: Statistics) -> nn.Module:
+@torch.no_grad()
+def copy_patches(embedder: InputEmbedder, body: Body | VisionBody) -> None:
+    """Starts a grid's projection from a vision body's own, whose colours are repeated over the channels.
+
+    Each channel counts for 3 / C of a colour, so that tokens keep their scale.
+    """
+    assert isinstance(embedder, GridEmbedder)
+    assert isinstance(body, VisionBody)
+    own, conv = body.embeddings.patches, embedder.conv
+    channels = conv.weight.shape[1]
+    colour = torch.arange(channels) % own.weight.shape[1]
+    conv.weight.copy_(own.weight[:, colour] * (own.weight.shape[1] / channels))
+    if own.bias is not None and conv.bias is not None:
+        conv.bias.copy_(own.bias)
+
+
+def build_predictor(
+    layout: Layout, embedder: InputEmbedder, encoder: Encoder | VisionEncoder, statistics: Statistics
+) -> nn.Module:
     """The predictor for a layout; a field or mask must have the input's number of axes."""
-    width = embedder.width
+    width = encoder.width
     if layout.target == "scalar":
         return PooledLinear(width, layout.target_shape[0], mean=statistics.y_mean, std=statistics.y_std)
     if layout.target not in DENSE:
@@ -182,4 +216,6 @@ def build_predictor(layout: Layout, embedder: InputEmbedder, statistics: Statist
     channels = layout.target_shape[0]
     plain = torch.zeros(channels), torch.ones(channels)  # logits have no unit
     mean, std = plain if layout.target == "mask" else (statistics.y_mean, statistics.y_std)
-    return FieldDecoder(width, channels, patch=embedder.patch, axes=axes, mean=mean, std=std)
+    # A feature that stands for many tokens has a large patch, which fewer channels keep payable.
+    patch, hidden = embedder.patch * encoder.shrink, max(3, HIDDEN // encoder.shrink)
+    return FieldDecoder(width, channels, patch=patch, axes=axes, mean=mean, std=std, hidden=hidden)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from embedders import FieldDecoder, InputEmbedder, Tokens, pool
 from orca.augment import AUGMENTATIONS
 from orca.batches import answers
-from orca.bodies import Body, Encoder, LayerGroup, build_encoder
+from orca.bodies import Body, Encoder, LayerGroup, VisionBody, VisionEncoder, build_encoder
 from orca.build import (
     EmbedConfig,
     Statistics,
@@ -27,6 +27,7 @@ from orca.build import (
     blank_statistics,
     build_embedder,
     build_predictor,
+    copy_patches,
     embedding_law,
     law_shape,
 )
@@ -77,13 +78,22 @@ class AdaptedModel(nn.Module):
         spec: what the model can be rebuilt from.
     """
 
-    def __init__(self, embedder: InputEmbedder, encoder: Encoder, predictor: nn.Module, spec: ModelSpec) -> None:
+    def __init__(
+        self, embedder: InputEmbedder, encoder: Encoder | VisionEncoder, predictor: nn.Module, spec: ModelSpec
+    ) -> None:
         super().__init__()
         self.embedder, self.encoder, self.predictor, self.spec = embedder, encoder, predictor, spec
 
     @classmethod
     def build(
-        cls, body: Body, statistics: Statistics, *, task: str, layout: Layout, encoding: Encoding, config: EmbedConfig
+        cls,
+        body: Body | VisionBody,
+        statistics: Statistics,
+        *,
+        task: str,
+        layout: Layout,
+        encoding: Encoding,
+        config: EmbedConfig,
     ) -> AdaptedModel:
         """A new model around a body's encoder; random numbers come from torch's global generator.
 
@@ -96,7 +106,9 @@ class AdaptedModel(nn.Module):
             task=task, layout=layout, encoding=encoding, embed=config, body=body.encoder.config.to_dict(),
             causal=body.encoder.causal, law=law_shape(law),
         )  # fmt: skip
-        return cls(embedder, body.encoder, build_predictor(layout, embedder, statistics), spec)
+        if config.pretrained:
+            copy_patches(embedder, body)
+        return cls(embedder, body.encoder, build_predictor(layout, embedder, body.encoder, statistics), spec)
 
     @property
     def layout(self) -> Layout:
@@ -104,9 +116,10 @@ class AdaptedModel(nn.Module):
         return self.spec.layout
 
     def encode(self, x: Tensor, length: Tensor | None = None) -> Tokens:
-        """Inputs to the encoder's features: (B, T, D) with mask and grid."""
+        """Inputs to the encoder's features: (B, T, D) with their mask and grid."""
         tokens = self.embedder(x, length)
-        return tokens._replace(x=self.encoder(tokens.x, tokens.mask))
+        features = self.encoder(tokens.x, tokens.mask, tokens.grid)
+        return Tokens(features, tokens.mask, self.encoder.grid(tokens.grid))
 
     def pooled(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         """Inputs to the mean of their features over tokens: (B, D)."""
@@ -122,7 +135,7 @@ class AdaptedModel(nn.Module):
         target = tuple(
             math.ceil(t * s / i) for t, s, i in zip(self.layout.target_shape[1:], size, trained, strict=True)
         )
-        return self.predictor(tokens.x, tokens.grid, size, target)
+        return self.predictor(tokens.x, tokens.grid, self.embedder.covered(size), target)
 
     def average(self, names: Sequence[str]) -> None:
         """From now on answers are means over the views of these augmentations, of those that have one."""
@@ -220,8 +233,8 @@ class AdaptedModel(nn.Module):
             ) from fault
         statistics = blank_statistics(spec.layout, spec.embed)
         embedder = build_embedder(spec.layout, blank_law(spec.law), statistics, spec.embed)
-        predictor = build_predictor(spec.layout, embedder, statistics)
-        model = cls(embedder, build_encoder(spec.body, causal=spec.causal), predictor, spec)
+        encoder = build_encoder(spec.body, causal=spec.causal)
+        model = cls(embedder, encoder, build_predictor(spec.layout, embedder, encoder, statistics), spec)
         load_into(model, load_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
         return model.eval()
 

@@ -16,7 +16,7 @@ from orca.config import RunConfig, wrong_names
 from orca.errors import InputError
 from orca.metrics import Metric, check_metric
 from orca.model import AdaptedModel
-from orca.sources import SOURCES
+from orca.sources import SOURCES, wrong_source
 from orca.tasks import TaskSpec, resolve_task
 from orca.types import DENSE, Examples, Splits
 
@@ -134,11 +134,29 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
     return made
 
 
+def _check_vision(made: Plan) -> None:
+    """Whether body, source and inputs are of the same kind: vision bodies take grids and images, others take text."""
+    config, layout, patch = made.config, made.data().layout, made.files.patch
+    if config.aligned and (fault := wrong_source(config.source.name, vision=patch is not None)):
+        raise InputError(fault)
+    if patch is not None and layout.input != "grid":
+        raise InputError(
+            f"the body {config.body.name} takes grids, but the input of {made.task.name} is a {layout.input}; choose a "
+            "body of language, from `orca bodies`"
+        )
+    if config.embed.resize is not None and layout.input != "grid":
+        raise InputError(f"embed.resize stretches grids, but the input is a {layout.input}; leave it out")
+    if config.embed.pretrained and (patch is None or (config.embed.patch, config.embed.overlap) != (patch, 1)):
+        have = f"embed.patch: {patch} and embed.overlap: 1" if patch else "a vision body such as swin-base"
+        raise InputError(f"embed.pretrained copies the patches of a body, for which it needs {have}")
+
+
 def _check_fit(made: Plan) -> None:
     """Whether data, metric and settings go together."""
     config, layout = made.config, made.data().layout
     made.metric()
     made.augment()
+    _check_vision(made)
     if config.finetune.positive_weight is not None and layout.target != "multilabel":
         raise InputError(
             f"finetune.positive_weight weighs labels that are there, but the target is {layout.target}; leave it out"

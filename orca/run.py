@@ -67,7 +67,7 @@ def embed(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
         progress({"stage": "embed"})
         statistics = training_statistics(data.train, data.layout, bins=config.embed.bins)
         some = runtime.rng("calibrate", config.seed).permutation(len(data.train))[:CALIBRATION_SAMPLES]
-        model = made.build_model(statistics, calibrate_on=data.train.subset(some) if config.embed.calibrate else None)
+        model = made.build_model(statistics, calibrate_on=data.train.subset(some) if config.embed.calibrated else None)
         save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
         save_tensors(out / "predictor.safetensors", model.predictor.state_dict())
         write_json(out / "report.json", {"grid": model.embedder.tail.grid, "layout": asdict(data.layout)})

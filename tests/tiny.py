@@ -16,9 +16,11 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
+    SwinConfig,
+    ViTConfig,
 )
 
-from orca.bodies import FAMILIES, Body
+from orca.bodies import FAMILIES, Body, VisionBody, make_body
 from orca.build import EmbedConfig, training_statistics
 from orca.model import AdaptedModel
 from orca.tasks.encodings import GridEncoding, SequenceEncoding, TableEncoding
@@ -28,7 +30,7 @@ _COMMON = {"vocab_size": 64, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id
 
 
 def tiny_config(family: str) -> PreTrainedConfig:
-    """Two blocks of width 16 with 2 heads, 40 positions."""
+    """Two blocks of width 16 with 2 heads, 40 positions; of vision four blocks of 8 and 16, or two of 16."""
     bert = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, **_COMMON}
     configs = {
         "bert": lambda: BertConfig(**bert, max_position_embeddings=40),
@@ -44,6 +46,17 @@ def tiny_config(family: str) -> PreTrainedConfig:
             cls_token_id=2,
             sep_token_id=3,
         ),
+        "swin": lambda: SwinConfig(
+            image_size=32, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=4, mlp_ratio=2
+        ),
+        "vit": lambda: ViTConfig(
+            image_size=12,
+            patch_size=3,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+        ),
         "gpt2": lambda: GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=40, **_COMMON),
     }
     return configs[family]()
@@ -51,7 +64,7 @@ def tiny_config(family: str) -> PreTrainedConfig:
 
 def tiny_model(family: str, seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
-    pooler = {"add_pooling_layer": False} if FAMILIES[family].pooler else {}
+    pooler = {"add_pooling_layer": False} if family not in FAMILIES or FAMILIES[family].pooler else {}
     return AutoModel.from_config(tiny_config(family), attn_implementation="sdpa", **pooler).eval()
 
 
@@ -68,10 +81,17 @@ def tiny_body(family: str = "bert", *, causal: bool | None = None) -> Body:
     return Body(tiny_model(family), tiny_tokenizer(), causal=causal).eval()
 
 
+def tiny_vision(family: str) -> VisionBody:
+    body = make_body(tiny_model(family)).eval()
+    assert isinstance(body, VisionBody)
+    return body
+
+
 def save_tiny_body(folder: Path, family: str = "bert", seed: int = 0) -> Path:
     """A local folder in Hugging Face format."""
     tiny_model(family, seed).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    if family in FAMILIES:
+        tiny_tokenizer().save_pretrained(folder)
     return folder
 
 

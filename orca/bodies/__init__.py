@@ -1,12 +1,15 @@
-"""Pretrained language transformers, entered at the encoder."""
+"""Pretrained transformers of language and vision, entered at the encoder."""
 
-from orca.bodies.body import Body, Embeddings, Encoder, LayerGroup, build_encoder, load_body
-from orca.bodies.specs import BODIES, FAMILIES, BodyConfig, BodySpec
+from orca.bodies.body import Body, Embeddings, Encoder, LayerGroup
+from orca.bodies.loading import build_encoder, load_body, make_body
+from orca.bodies.specs import BODIES, FAMILIES, VISION, BodyConfig, BodySpec
+from orca.bodies.vision import PatchEmbeddings, VisionBody, VisionEncoder
 from orca.bodies.weights import BodyFiles, body_fingerprint, body_is_here, locate_body
 
 __all__ = [
     "BODIES",
     "FAMILIES",
+    "VISION",
     "Body",
     "BodyConfig",
     "BodyFiles",
@@ -14,9 +17,13 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "LayerGroup",
+    "PatchEmbeddings",
+    "VisionBody",
+    "VisionEncoder",
     "body_fingerprint",
     "body_is_here",
     "build_encoder",
     "load_body",
     "locate_body",
+    "make_body",
 ]

@@ -7,8 +7,6 @@ a norm a second time to complete embeddings, so the blocks are entered directly.
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -17,9 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orca.bodies.specs import FAMILIES, BodyConfig, Family
-from orca.bodies.weights import BodyFiles, locate_body
-from orca.errors import InputError
+from orca.bodies.specs import FAMILIES, Family
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,8 @@ class LayerGroup:
 class Embeddings(nn.Module):
     """A body's own embedding layer: words, positions, token type and norm, each None where the family has none."""
 
+    grid: tuple[int, ...] | None = None  # positions are in a line
+
     def __init__(self, model: nn.Module, family: Family) -> None:
         super().__init__()
         self.words: nn.Embedding = attrgetter(family.words)(model)
@@ -52,6 +50,11 @@ class Embeddings(nn.Module):
         """The rows that stand for positions 0, 1, ...: (P, D)."""
         return None if self.positions is None else self.positions.weight[self.first_position :]
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each dimension over the word table, (D,) each."""
+        words = self.words.weight.detach()
+        return words.mean(0), words.std(0)
+
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Embeds token ids (B, T) with right padding, mask (B, T) true where valid, to (B, T, D)."""
         x = self.words(ids)
@@ -63,18 +66,33 @@ class Embeddings(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The transformer's blocks and final norm: tokens (B, T, D) to features (B, T, D)."""
+    """The transformer's blocks and final norm: tokens (B, T, D) to features (B, T, D).
+
+    Attributes:
+        width: D.
+        shrink: tokens that a feature stands for along each axis, one in all families of language.
+    """
+
+    shrink = 1
 
     def __init__(self, model: nn.Module, family: Family, *, causal: bool | None = None) -> None:
         super().__init__()
         self.config: Any = model.config
+        self.width: int = attrgetter(family.words)(model).embedding_dim
         self.causal = family.causal if causal is None else causal
         self.blocks: nn.ModuleList = attrgetter(family.blocks)(model)
         self.norm: nn.Module | None = attrgetter(family.final_norm)(model) if family.final_norm else None
         self.rotary: nn.Module | None = attrgetter(family.rotary)(model) if family.rotary else None
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Runs the blocks; ``mask`` (B, T) is true where a token is valid. Nothing is added to the tokens."""
+    def grid(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The grid of the features of tokens on a grid: the same."""
+        return tokens
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, grid: tuple[int, ...] | None = None) -> Tensor:
+        """Runs the blocks; ``mask`` (B, T) is true where a token is valid. Nothing is added to the tokens.
+
+        Language has no use for the ``grid`` on which tokens lie.
+        """
         keys = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if mask is None else mask.bool()
         if self.rotary is not None:
             return self._rotary_forward(tokens, keys)
@@ -116,7 +134,10 @@ class Body(nn.Module):
         encoder: the blocks and the final norm.
         tokenizer: the Hugging Face tokenizer, or None where the folder has none.
         width: D, the width of a token.
+        images: false; it reads text.
     """
+
+    images = False
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, *, causal: bool | None = None) -> None:
         super().__init__()
@@ -124,7 +145,7 @@ class Body(nn.Module):
         self.embeddings = Embeddings(model, family)
         self.encoder = Encoder(model, family, causal=causal)
         self.tokenizer = tokenizer
-        self.width: int = self.embeddings.words.embedding_dim
+        self.width = self.encoder.width
 
     def encode(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens (B, T, D), complete embeddings, through the transformer's blocks: features (B, T, D)."""
@@ -137,85 +158,3 @@ class Body(nn.Module):
     def layer_groups(self) -> list[LayerGroup]:
         """Ordered, complete partition: embeddings, block.0 .. block.n, norm."""
         return [LayerGroup("embeddings", (self.embeddings,)), *self.encoder.layer_groups()]
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keeps the loading report and bars of transformers off the user's screen."""
-    from transformers.utils import logging as hf_logging
-
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
-
-
-def build_encoder(hf_config: dict[str, Any], *, causal: bool | None = None) -> Encoder:
-    """An encoder of random weights from a Hugging Face configuration, for loading a saved model into."""
-    return Body(_random_model(hf_config), causal=causal).encoder
-
-
-def _random_model(hf_config: dict[str, Any]) -> nn.Module:
-    from transformers import AutoConfig, AutoModel
-
-    values = dict(hf_config)
-    return AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values), attn_implementation="sdpa")
-
-
-def _with_dropout(hf_config: dict[str, Any], dropout: float | None) -> dict[str, Any]:
-    """Sets every dropout rate of a configuration, whatever a family calls it."""
-    rates = {k for k in hf_config if k.endswith(("dropout", "dropout_prob", "_pdrop")) and k != "classifier_dropout"}
-    return hf_config if dropout is None else {**hf_config, **dict.fromkeys(rates, dropout)}
-
-
-def load_body(
-    config: BodyConfig | None = None,
-    *,
-    files: BodyFiles | None = None,
-    random_seed: int | None = None,
-    online: bool = False,
-) -> Body:
-    """Loads a body, in evaluation mode.
-
-    Args:
-        config: which body; the offline default if None.
-        files: the located files, found by :func:`locate_body` if None.
-        random_seed: if given, random weights of the same architecture, drawn from this seed.
-        online: whether the hub may be asked.
-
-    Raises:
-        InputError: the weights cannot be had, or do not belong to the architecture.
-    """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    config = config or BodyConfig()
-    files = files or locate_body(config, online=online)
-    raw = json.loads((files.path / "config.json").read_text())
-    hf_config = AutoConfig.for_model(raw.pop("model_type"), **_with_dropout(raw, config.dropout))
-    hf_config.dtype = torch.float32
-    family = FAMILIES[hf_config.model_type]
-    no_pooler = {"add_pooling_layer": False} if family.pooler else {}
-    with _quiet_transformers():
-        if random_seed is not None:
-            with torch.random.fork_rng():
-                torch.manual_seed(random_seed)
-                model = AutoModel.from_config(hf_config, attn_implementation="sdpa", **no_pooler)
-        else:
-            model, report = AutoModel.from_pretrained(
-                files.path, config=hf_config, attn_implementation="sdpa", local_files_only=True, use_safetensors=True,
-                output_loading_info=True, ignore_mismatched_sizes=True, **no_pooler,
-            )  # fmt: skip
-            faults = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
-            if faults:
-                raise InputError(
-                    f"the weights in {files.path} belong to another model than its config.json says: "
-                    f"{len(faults)} tensors are missing or of another shape, first {faults[0]}"
-                )
-        has_tokenizer = any((files.path / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json"))
-        tokenizer = AutoTokenizer.from_pretrained(files.path, local_files_only=True) if has_tokenizer else None
-    return Body(model, tokenizer, causal=config.causal).eval()

@@ -69,6 +69,15 @@ BODIES.add(BodySpec("distilroberta-base", "distilbert/distilroberta-base", "Apac
 BODIES.add(
     BodySpec("modernbert-base", "answerdotai/ModernBERT-base", "Apache-2.0", "22 blocks of 768, rotary positions")
 )
+BODIES.add(
+    BodySpec(
+        "swin-base",
+        "microsoft/swin-base-patch4-window7-224-in22k",
+        "Apache-2.0",
+        "24 blocks of 128 to 1024 in windows of 7 x 7, for grids; the vision body of the ORCA paper",
+    )
+)
+BODIES.add(BodySpec("vit-base", "google/vit-base-patch16-224-in21k", "Apache-2.0", "12 blocks of 768, for grids"))
 BODIES.add(BodySpec("gpt2", "openai-community/gpt2", "MIT", "12 blocks of 768, decoder with causal attention"))
 
 
@@ -113,3 +122,4 @@ FAMILIES: dict[str, Family] = {
     ),
     "gpt2": Family(words="wte", positions="wpe", blocks="h", final_norm="ln_f", causal=True),
 }
+VISION = ("swin", "vit")  # families for grids; orca/bodies/vision.py says where they keep their parts

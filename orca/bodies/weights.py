@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca.bodies.specs import BODIES, FAMILIES, BodyConfig, BodySpec
+from orca.bodies.specs import BODIES, FAMILIES, VISION, BodyConfig, BodySpec
 from orca.errors import InputError
 from orca.runtime import known_digest
 
@@ -19,11 +19,19 @@ _WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class BodyFiles:
-    """A body's files on this machine, and what identifies them."""
+    """A body's files on this machine, and what identifies them.
+
+    Attributes:
+        path: the folder.
+        revision: of the hub's repository, or where else they are from.
+        sha256: of the weights.
+        patch: pixels of a patch along each axis; None for a body of language.
+    """
 
     path: Path
     revision: str
     sha256: str
+    patch: int | None = None
 
 
 def locate_body(config: BodyConfig, *, online: bool = False) -> BodyFiles:
@@ -90,12 +98,14 @@ def _checked(path: Path, revision: str) -> BodyFiles:
             "safetensors weights (model.save_pretrained writes one)"
         )
     try:
-        kind = json.loads((path / "config.json").read_text()).get("model_type")
+        config = json.loads((path / "config.json").read_text())
     except ValueError as fault:
         raise InputError(f"{path}/config.json is not JSON: {fault}") from fault
-    if kind not in FAMILIES:
-        raise InputError(f"{path} holds a model of type '{kind}'; supported are {', '.join(FAMILIES)}")
-    return BodyFiles(path, revision, known_digest(path / _WEIGHTS))
+    kind = config.get("model_type")
+    if kind not in (*FAMILIES, *VISION):
+        raise InputError(f"{path} holds a model of type '{kind}'; supported are {', '.join((*FAMILIES, *VISION))}")
+    patch = int(config["patch_size"]) if kind in VISION else None
+    return BodyFiles(path, revision, known_digest(path / _WEIGHTS), patch)
 
 
 def body_fingerprint(files: BodyFiles, *, random: bool) -> str:

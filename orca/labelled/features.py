@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from embedders import pool
 from orca import runtime
 from orca.batches import answers
-from orca.bodies import Body
+from orca.bodies import Body, VisionBody
 from orca.build import training_statistics
 from orca.plan import Plan
 from orca.run import CALIBRATION_SAMPLES
@@ -34,7 +34,7 @@ def task_features(made: Plan, chosen: Examples, *, kind: str) -> Tensor:
     some = runtime.rng("calibrate", config.seed).permutation(len(data.train))[:CALIBRATION_SAMPLES]
     model = made.build_model(
         training_statistics(data.train, data.layout, bins=config.embed.bins),
-        calibrate_on=data.train.subset(some) if config.embed.calibrate else None,
+        calibrate_on=data.train.subset(some) if config.embed.calibrated else None,
     )
 
     def mean_token(x: Tensor, length: Tensor | None) -> Tensor:
@@ -49,10 +49,11 @@ def task_features(made: Plan, chosen: Examples, *, kind: str) -> Tensor:
 class Encoded(nn.Module):
     """A body whose embedding layer is followed by its encoder, in the form that source features need."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body | VisionBody) -> None:
         super().__init__()
         self.body, self.tokenizer, self.embeddings = body, body.tokenizer, body.embeddings
+        self.images = body.images
 
-    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids (B, T) to the encoder's features (B, T, D)."""
-        return self.body.encode(self.body.embed(ids, mask), mask)
+    def embed(self, inputs: Tensor, *mask: Tensor) -> Tensor:
+        """What the body's embedding layer takes, ids and mask (B, T) or images, to the encoder's features (B, T, D)."""
+        return self.body.encode(self.body.embed(inputs, *mask), *mask)

@@ -181,7 +181,7 @@ def _from_source(name: str, options: SetOptions) -> ComparedSet:
     device = runtime.resolve_device(options.device)
     body = load_body(options.body_config, online=options.online).to(device)
     found = source_features(config, body if options.features == "embedder" else Encoded(body))
-    facts = None, options.space, "tags of single words"
+    facts = None, options.space, "classes of images" if spec.images else "tags of single words"
     return _compared(name, found.x, found.y, found.names, facts)
 
 

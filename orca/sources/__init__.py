@@ -1,14 +1,22 @@
-"""Labelled language data, and its features in a body's embedding space."""
+"""Labelled language data and images, and their features in a body's embedding space."""
 
 from __future__ import annotations
 
 from orca.sources.conll import file_fingerprint, missing_file, read_conll
 from orca.sources.corpus import Corpus
-from orca.sources.features import source_features
+from orca.sources.features import source_features, wrong_source
 from orca.sources.grammar import grammar_fingerprint, make_corpus
+from orca.sources.images import (
+    Images,
+    images_fingerprint,
+    missing_cifar10,
+    missing_images,
+    read_cifar10,
+    read_images,
+)
 from orca.sources.spec import SOURCES, SourceConfig, SourceSpec
 
-__all__ = ["SOURCES", "Corpus", "SourceConfig", "SourceSpec", "source_features"]
+__all__ = ["SOURCES", "Corpus", "Images", "SourceConfig", "SourceSpec", "source_features", "wrong_source"]
 
 
 def _columns(config: SourceConfig) -> dict[str, int]:
@@ -33,5 +41,27 @@ SOURCES.add(
         load=lambda config: read_conll(config.path, **_columns(config)),
         missing=lambda config: missing_file(config.path),
         fingerprint=lambda config: file_fingerprint(config.path, **_columns(config)),
+    )
+)
+SOURCES.add(
+    SourceSpec(
+        name="cifar10",
+        title="CIFAR-10, 50,000 photographs of ten things, for vision bodies",
+        licence="not stated by its authors; to be got from them",
+        load=lambda config: read_cifar10(config.path),
+        missing=lambda config: missing_cifar10(config.path),
+        fingerprint=lambda config: images_fingerprint("cifar10", config.path),
+        images=True,
+    )
+)
+SOURCES.add(
+    SourceSpec(
+        name="images",
+        title="your own images (source.path, .npz), for vision bodies",
+        licence="that of the file",
+        load=lambda config: read_images(config.path),
+        missing=lambda config: missing_images(config.path),
+        fingerprint=lambda config: images_fingerprint("images", config.path),
+        images=True,
     )
 )

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from orca import runtime
 from orca.errors import InputError
 from orca.sources.corpus import Corpus
+from orca.sources.images import Images, image_features
 from orca.sources.spec import SOURCES, SourceConfig
 from orca.types import LabeledSet
 
@@ -36,8 +37,9 @@ class SourceBody(Protocol):
 
     tokenizer: Any
 
-    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids (B, T) and mask (B, T) to embeddings (B, T, D)."""
+    @property
+    def embed(self) -> Callable[..., Tensor]:
+        """Token ids (B, T) and mask (B, T), or images (B, 3, H, W), to embeddings (B, T, D)."""
         ...
 
 
@@ -190,12 +192,21 @@ def _embed(chosen: list[_Candidate], pieces: list[_Pieces], body: SourceBody) ->
     return torch.stack([parts[row] for row in range(len(chosen))])  # (n, D)
 
 
+def wrong_source(name: str, *, vision: bool) -> str | None:
+    """None where a source fits a body of vision or of language, else which sources do."""
+    if SOURCES.get(name).images == vision:
+        return None
+    fitting = [spec.name for spec in SOURCES if spec.images == vision]
+    wanted = "images, for a vision body" if vision else "text, for a body of language"
+    return f"source '{name}' is not {wanted}; set source.name to one of {', '.join(fitting)}"
+
+
 def source_features(config: SourceConfig, body: SourceBody) -> LabeledSet:
-    """Passes a labelled corpus through the body's own embedding layer (words, positions, types, norm).
+    """Passes a labelled corpus, or labelled images, through the body's own embedding layer, its norm included.
 
     Args:
         config: which corpus, which features and how many.
-        body: gives ``tokenizer`` (a fast one of Hugging Face) and ``embed``.
+        body: gives ``tokenizer`` (a fast one of Hugging Face) and ``embed``; of vision where the source is images.
 
     Returns:
         x (n, D) float32 on the body's device, y (n,) with labels 0..K-1 and their names, O first, then by alphabet.
@@ -203,11 +214,21 @@ def source_features(config: SourceConfig, body: SourceBody) -> LabeledSet:
     Raises:
         InputError: the corpus cannot be had, holds no tag but O, or the body has no tokenizer.
     """
+    spec = SOURCES.get(config.name)
+    vision = getattr(body, "images", False)
+    if fault := wrong_source(spec.name, vision=vision):
+        raise InputError(fault)
+    if vision:
+        images = spec.load(config)
+        assert isinstance(images, Images)
+        with _evaluating(body) as device:
+            return image_features(images, body.embed, n=config.n, seed=config.seed, device=device)
     if getattr(body, "tokenizer", None) is None:
         raise InputError(
             "source features need the body's tokenizer and it has none; put tokenizer.json into its folder"
         )
-    corpus = SOURCES.get(config.name).load(config)
+    corpus = spec.load(config)
+    assert isinstance(corpus, Corpus)
     pieces = _tokenize(corpus.sentences, body)
     candidates = _candidates(corpus, pieces, config)
     index = choose_features([candidate.label for candidate in candidates], config.n, seed=config.seed)

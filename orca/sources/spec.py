@@ -10,27 +10,30 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orca.registry import Choices, Registry
 from orca.sources.corpus import Corpus
+from orca.sources.images import Images
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A set of labelled language data.
+    """A set of labelled language data, or of labelled images.
 
     Attributes:
         name: its name in a configuration.
         title: one line for a list.
         licence: terms of the text.
-        load: reads or makes the corpus; raises InputError where it cannot.
+        load: reads or makes the corpus or the images; raises InputError where it cannot.
         missing: None when the data is here, else a sentence on how to get it.
         fingerprint: names the content; the same for the same corpus and no other. Raises InputError if it is missing.
+        images: whether it is for vision bodies.
     """
 
     name: str
     title: str
     licence: str
-    load: Callable[[SourceConfig], Corpus]
+    load: Callable[[SourceConfig], Corpus | Images]
     missing: Callable[[SourceConfig], str | None]
     fingerprint: Callable[[SourceConfig], str]
+    images: bool = False
 
 
 SOURCES: Registry[SourceSpec] = Registry("source")
@@ -44,7 +47,7 @@ class SourceConfig(BaseModel):
     name: Annotated[str, Choices(SOURCES.names)] = Field(
         default="ner", description="A source set, from `orca sources`; decides the classes."
     )
-    path: str | None = Field(default=None, title="File", description="conll: the file, plain or gzip.")
+    path: str | None = Field(default=None, title="File", description="conll, images: the file; cifar10: its folder.")
     token_column: int = Field(
         default=0, title="Column of the Word", description="conll: counted from 0; negative counts from the end."
     )
