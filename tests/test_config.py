@@ -23,7 +23,9 @@ def test_every_shipped_configuration_loads_from_any_folder(name: str, tmp_path, 
 def test_the_settings_of_the_paper_are_the_reference_s(name: str) -> None:
     config = load_config(name)
     align, finetune = config.align, config.finetune
-    assert (config.source.name, config.source.path, config.source.n) == ("conll", None, 5000)
+    vision = config.body.name == "swin-base"
+    assert config.body.name == ("swin-base" if vision else "roberta-base")
+    assert (config.source.name, config.source.path, config.source.n) == ("cifar10" if vision else "conll", None, 5000)
     assert config.body.dropout == (0.05 if name.startswith("paper/table") else 0)
     assert (align.objective, align.label_distance, align.label_gradient) == ("otdd-classwise", "exact", False)
     assert (align.reg, align.reg_unit, align.min_improvement) == (0.2, "absolute", 0)
