@@ -30,7 +30,8 @@ from benchmarks.clock import made_up, spread, timed
 from benchmarks.report import grown, table
 from orca.discrepancies import DiscrepancyConfig
 from orca.errors import InputError
-from orca.runtime import commit, finite, machine, peak_memory_mb, resolve_device, versions
+from orca.memory import peak_memory_mb
+from orca.runtime import commit, finite, machine, resolve_device, versions
 from orca.transport import SourceStatistics, otdd, otdd_classwise
 from orca.transport.sliced import SlicedOptions, SlicedStatistics, sliced_otdd
 from orca.types import LabeledSet

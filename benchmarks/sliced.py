@@ -30,7 +30,8 @@ from scipy.stats import rankdata
 from benchmarks.clock import made_up, timed
 from orca.discrepancies import DiscrepancyConfig
 from orca.errors import InputError
-from orca.runtime import commit, finite, machine, peak_memory_mb, resolve_device, rng, versions
+from orca.memory import peak_memory_mb
+from orca.runtime import commit, finite, machine, resolve_device, rng, versions
 from orca.tasks import TASKS
 from orca.transport import otdd
 from orca.transport.sliced import SlicedOptions, sliced_otdd

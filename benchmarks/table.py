@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from orca.runs import built_seconds
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 STAGES = ("embed", "align", "finetune", "evaluate")
 KEPT = (
     "run", "task", "body", "method", "align", "seed", "metric", "validation", "baselines", "shift", "parameters",
-    "commit", "machine", "versions", "created",
+    "commit", "machine", "versions", "created", "peak_memory_mb",
 )  # fmt: skip
 Row = Mapping[str, Any]
 
@@ -20,7 +21,6 @@ def rows_of(records: Iterable[Mapping[str, Any]], store: Path) -> list[dict[str,
     """Rows of the table from the contents of ``run.json``.
 
     A stage that the run found in the store is shown with the seconds that building it took, and named in ``shared``.
-    Peak memory is left out where the run did not train: it would be that of looking up a result.
     """
     rows = []
     for record in records:
@@ -29,20 +29,11 @@ def rows_of(records: Iterable[Mapping[str, Any]], store: Path) -> list[dict[str,
         rows.append(
             {
                 **{key: record[key] for key in KEPT},
-                "seconds": {name: _seconds(stages[name], store) for name in STAGES},
+                "seconds": {name: built_seconds(stages[name], store) for name in STAGES},
                 "shared": shared,
-                "peak_memory_mb": None if "finetune" in shared else record["peak_memory_mb"],
             }
         )
     return rows
-
-
-def _seconds(stage: Mapping[str, Any], store: Path) -> float | None:
-    """What building a stage took: of the run that built it, where this one found it in the store."""
-    if not stage["cached"]:
-        return stage["seconds"]
-    manifest = store / "stages" / stage["name"] / Path(stage["path"]).name / "manifest.json"
-    return json.loads(manifest.read_text(encoding="utf-8"))["seconds"] if manifest.is_file() else None
 
 
 def number(value: float | None) -> str:

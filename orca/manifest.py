@@ -33,6 +33,7 @@ class Manifest(BaseModel):
         files: sha256 (hex) by relative path.
         versions: of the packages that made it.
         seconds: what building it took; after a stop, the last part only.
+        peak_memory_mb: the most memory that the process held meanwhile, MiB; None where that was not measured yet.
         created: time, ISO 8601, UTC.
     """
 
@@ -45,6 +46,7 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     seconds: float
     created: str
+    peak_memory_mb: float | None = None
 
 
 def stage_key(name: str, document: Mapping[str, Any]) -> str:
@@ -63,7 +65,9 @@ def contents(folder: Path) -> list[str]:
     return sorted(path.as_posix() for path in paths if path.parts[0] not in (CHECKPOINT, MANIFEST))
 
 
-def seal(folder: Path, name: str, document: Mapping[str, Any], *, seconds: float) -> Manifest:
+def seal(
+    folder: Path, name: str, document: Mapping[str, Any], *, seconds: float, peak: float | None = None
+) -> Manifest:
     """Brings the files of a finished stage to the disk, then writes the manifest, whole or not at all.
 
     Args:
@@ -71,6 +75,7 @@ def seal(folder: Path, name: str, document: Mapping[str, Any], *, seconds: float
         name: the stage's name.
         document: what its key is made of.
         seconds: what building took.
+        peak: the most memory that the process held meanwhile, MiB.
     """
     files = {}
     for path in contents(folder):
@@ -84,6 +89,7 @@ def seal(folder: Path, name: str, document: Mapping[str, Any], *, seconds: float
         versions=runtime.versions(),
         seconds=round(seconds, 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        peak_memory_mb=None if peak is None else round(peak, 1),
     )
     runtime.atomic_write(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return manifest

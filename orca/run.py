@@ -26,6 +26,7 @@ from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.config import RunConfig, check_config, load_config
 from orca.evaluate import score
 from orca.keys import documents, run_name
+from orca.memory import peak_memory_mb
 from orca.model import AdaptedModel
 from orca.plan import Plan, plan
 from orca.runs import FINISHED, describe, entry, is_finished, settings_text, track
@@ -210,6 +211,7 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
         read_json(refs["finetune"].path / "report.json"),
     )
     config, notes = made.config, list(made.data().notes)
+    peaks = [ref.peak_memory_mb for ref in stages if ref.peak_memory_mb is not None]
     if left_out := metrics["test"].get("labels_left_out"):
         notes.append(f"{left_out} labels that all or no test samples have are left out of {metrics['test']['name']}")
     record = {
@@ -219,9 +221,9 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
         "baselines": {key: value["test"] for key, value in metrics["baselines"].items()},
         "parameters": trained["parameters"], "stages": listed, "state": FINISHED,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
-        "machine": runtime.machine(), "commit": runtime.commit(), "peak_memory_mb": runtime.peak_memory_mb(),
-        "body_revision": made.files.revision, "body_sha256": made.files.sha256, "notes": notes,
-        "synthetic": made.task.synthetic,
+        "machine": runtime.machine(), "commit": runtime.commit(),
+        "peak_memory_mb": max(peaks, default=peak_memory_mb()), "body_revision": made.files.revision,
+        "body_sha256": made.files.sha256, "notes": notes, "synthetic": made.task.synthetic,
     }  # fmt: skip
 
     def fill(out: Path) -> None:

@@ -19,6 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from orca.errors import InputError
+from orca.manifest import MANIFEST
 from orca.runtime import atomic_write, read_json, write_json
 from orca.store import Store
 
@@ -227,3 +228,16 @@ def _when(record: Mapping[str, Any]) -> float:
         return datetime.datetime.fromisoformat(record["created"]).timestamp()
     except (KeyError, TypeError, ValueError):
         return Path(record["path"]).stat().st_mtime
+
+
+def built_seconds(stage: Mapping[str, Any], root: Path) -> float | None:
+    """What building a stage took, by the run that built it; None where it is no longer there.
+
+    Args:
+        stage: as a run's record lists it.
+        root: of the store, which may have been moved since.
+    """
+    if not stage["cached"]:
+        return stage["seconds"]
+    manifest = root / "stages" / stage["name"] / Path(stage["path"]).name / MANIFEST
+    return read_json(manifest)["seconds"] if manifest.is_file() else None

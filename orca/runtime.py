@@ -11,7 +11,6 @@ import math
 import os
 import platform
 import subprocess
-import sys
 import uuid
 from collections.abc import Mapping
 from importlib import metadata
@@ -288,11 +287,3 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):  # no git, a tree without commits, or one git does not trust
         return None
     return done.stdout.strip() or None
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held, MiB. On Linux a child starts from the peak of the process it came from."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux KiB

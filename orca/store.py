@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from orca import runtime
 from orca.errors import InputError
 from orca.manifest import CHECKPOINT, MANIFEST, Damaged, Manifest, seal, stage_key, verify
+from orca.memory import peak_memory_mb, reset_peak_memory
 from orca.mirror import Mirror
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class StageRef:
         path: its directory.
         cached: whether it was there before.
         seconds: what building it took, also where it was there before; after a stop, the last part only.
+        peak_memory_mb: the most memory that its process held meanwhile, MiB; None of a stage older than this record.
     """
 
     name: str
@@ -48,6 +50,7 @@ class StageRef:
     path: Path
     cached: bool
     seconds: float
+    peak_memory_mb: float | None = None
 
 
 def default_root() -> Path:
@@ -102,7 +105,8 @@ class Store:
         if not path.exists():
             return None
         try:
-            return StageRef(name, key, path, True, verify(path, name, key).seconds)
+            manifest = verify(path, name, key)
+            return StageRef(name, key, path, True, manifest.seconds, manifest.peak_memory_mb)
         except Damaged as damage:
             log.warning("%s is damaged: %s", path, damage)
             return None
@@ -144,7 +148,7 @@ class Store:
             self._publish(work, final)
             if self.mirror is not None:
                 self.mirror.send(name, key, final)
-        return StageRef(name, key, final, False, manifest.seconds)
+        return StageRef(name, key, final, False, manifest.seconds, manifest.peak_memory_mb)
 
     def _fetched(self, name: str, key: str, work: Path, final: Path) -> StageRef | None:
         """The stage from the mirror, where it is there and sound, and none of it was begun here."""
@@ -155,13 +159,13 @@ class Store:
         try:
             if not self.mirror.fetch(name, key, place):
                 return None
-            seconds = verify(place, name, key).seconds
+            manifest = verify(place, name, key)
         except Damaged as damage:
             log.warning("%s holds %s/%s damaged: %s; building it here", self.mirror.url, name, key, damage)
             _remove(place)
             return None
         self._publish(place, final)
-        return StageRef(name, key, final, True, seconds)
+        return StageRef(name, key, final, True, manifest.seconds, manifest.peak_memory_mb)
 
     def publish_run(self, run_name: str, fill: Callable[[Path], None]) -> Path:
         """Writes ``runs/<run_name>/`` whole or not at all, in place of an older run of that name.
@@ -249,8 +253,9 @@ def _finish(work: Path, name: str, document: Mapping[str, Any], build: Callable[
     for path in [work / MANIFEST, *work.rglob(f"*{runtime.TEMP_SUFFIX}")]:
         path.unlink(missing_ok=True)
     start = time.perf_counter()
+    reset_peak_memory()
     build(work)
-    return seal(work, name, document, seconds=time.perf_counter() - start)
+    return seal(work, name, document, seconds=time.perf_counter() - start, peak=peak_memory_mb())
 
 
 def _check_name(kind: str, name: str) -> None:

@@ -82,14 +82,6 @@ def test_a_shared_stage_has_the_seconds_that_building_it_took(tmp_path) -> None:
     assert "Seconds in brackets" in made_by([row])
 
 
-def test_memory_is_left_out_where_the_run_did_not_train(tmp_path) -> None:
-    shared = record()
-    shared["stages"][2]["cached"] = True
-    (row,) = rows_of([shared], tmp_path)
-    assert row["peak_memory_mb"] is None
-    assert cells(markdown([row]).splitlines()[2])[-2] == "-"
-
-
 def test_records_of_other_times_and_undefined_values_make_a_table_too(tmp_path) -> None:
     old = record(commit=None, machine={"cpu": "Abacus", "cores": 2, "gpu": "H1", "platform": "desk"})
     old["metric"] |= {"value": None, "ci95": [None, None]}

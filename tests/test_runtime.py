@@ -18,6 +18,7 @@ import torch
 
 from orca import runtime
 from orca.errors import InputError
+from orca.memory import peak_memory_mb, reset_peak_memory
 from orca.turns import device_turn
 
 CPU = torch.device("cpu")
@@ -250,8 +251,16 @@ def test_commit_names_the_source_trees_state(tmp_path, monkeypatch):
     assert ask() == git("rev-parse", "HEAD") + "-dirty"
 
 
-def test_peak_memory_is_that_of_a_process_with_torch():
-    assert 50 < runtime.peak_memory_mb() < 100_000
+def test_the_peak_of_memory_is_counted_anew():
+    reset_peak_memory()
+    start = peak_memory_mb()
+    assert 50 < start < 100_000
+    held = np.ones(40 * 2**17)  # 40 MiB
+    after = peak_memory_mb()
+    assert after > start + 30
+    del held
+    reset_peak_memory()
+    assert peak_memory_mb() < after - 30 or not Path("/proc/self/clear_refs").exists()
 
 
 def test_the_module_alone_imports_no_heavy_package():

@@ -84,6 +84,9 @@ def test_the_second_call_finds_the_first_ones_work(store):
     assert (first.cached, second.cached) == (False, True)
     assert first.path == second.path == store.root / "stages" / "embed" / first.key
     assert first.seconds == second.seconds
+    assert first.peak_memory_mb == second.peak_memory_mb
+    assert first.peak_memory_mb is not None
+    assert first.peak_memory_mb > 1
     assert files_under(first.path) == ["a.txt", "deep/b.bin", "manifest.json"]
     assert store.find("embed", DOCUMENT) == second
 

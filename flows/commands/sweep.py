@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,6 @@ import typer
 from flows.commands.options import (
     AddressOption,
     AlignsOption,
-    ConfigArgument,
     JsonOption,
     MethodsOption,
     OnlineOption,
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
 
 STOP = "stopped; the same command does what is missing"
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep. [that of the file]")]
+Configs = Annotated[list[str], typer.Argument(metavar="CONFIG...", help="YAML files, or names of configurations.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do nothing.")]
 Status = Annotated[bool, typer.Option("--status", help="Show how far it is, and do nothing.")]
 
@@ -47,7 +46,7 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
     (finetune.lr: [1e-4, 3e-4]), exclude; `search: random` and `search: optuna` draw the settings. Stages that runs
     share run once; a run that fails does not stop the others; the same command again does what is missing.
     """
-    from flows.sweeps.text import means_text, rows_text
+    from flows.sweeps.text import rows_text
 
     called = name or grid.stem
     with exit_codes(STOP):
@@ -60,18 +59,20 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
             lambda: load_grid(grid), called, runner=runner, workers=workers, address=address, online=online,
             store=store, dry_run=dry_run,
         )  # fmt: skip
-    _print(document, [rows_text, means_text], as_json=as_json)
+    _print(document, rows_text, store, as_json=as_json)
 
 
 def compare(  # noqa: PLR0913 - each argument is an option of the command
-    config: ConfigArgument,
+    configs: Configs,
     methods: MethodsOption = None, aligns: AlignsOption = None, seeds: SeedsOption = None,
     settings: SettingsOption = None, workers: WorkersOption = None, online: OnlineOption = False,
     store: StoreOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Compare methods and alignments on one configuration, over seeds; as the configuration has them if not given."""
-    from flows.sweeps.text import means_text
+    """Compare methods and alignments over seeds, on one configuration or several; as these have them if not given.
 
+    Prints a table and writes it beside the runs, with a figure: test metric, shift sets, the difference to the first
+    row, trained parameters, seconds and memory, and the mean rank where there are several configurations.
+    """
     with exit_codes(STOP):
 
         def grid() -> Grid:
@@ -81,10 +82,10 @@ def compare(  # noqa: PLR0913 - each argument is an option of the command
             given = {"methods": names(methods), "aligns": names(aligns), "seeds": seeds_of(seeds)}
             fixed = {key: [value] for key, value in map(parse_override, settings or ())}
             wanted = {key: value for key, value in given.items() if value is not None}
-            return check_grid({"tasks": [config], **wanted, "settings": fixed}, origin="the comparison")
+            return check_grid({"tasks": configs, **wanted, "settings": fixed}, origin="the comparison")
 
         document = run_grid(grid, None, workers=workers, online=online, store=store)
-    _print(document, [_failures, means_text], as_json=as_json)
+    _print(document, _failures, store, as_json=as_json)
 
 
 def names(text: str | None) -> list[str] | None:
@@ -148,15 +149,19 @@ def _failures(document: dict[str, Any]) -> str:
     return "\n".join(f"{row['run'] or row['method']}: {row['reason']}" for row in failed)
 
 
-def _print(document: dict[str, Any] | None, parts: Sequence[Any], *, as_json: bool) -> None:
-    """The tables on standard output; exit code 1 if a run failed."""
+def _print(document: dict[str, Any] | None, more: Any, store: Path | None, *, as_json: bool) -> None:
+    """The tables on standard output, and in the sweep's folder; exit code 1 if a run failed."""
     if document is None:
         return
-    if as_json:
-        from flows.sweeps.text import means
+    from flows.sweeps.text import means_text
+    from orca.sweeps.comparison import write_comparison
 
-        print_json({**document, "means": means(document)})
+    folder = open_store(store).root / "sweeps" / document.get("sweep", document.get("compare", ""))
+    rows = write_comparison(folder, document)
+    if as_json:
+        print_json({**document, "means": rows})
     else:
-        typer.echo("\n\n".join(text for part in parts if (text := part(document))))
+        typer.echo("\n\n".join(text for text in (more(document), means_text(document, rows)) if text))
+    tell(f"tables and figure: {folder.absolute()}/comparison.md, .csv, .json, .svg")
     if document["state"] == "failed":
         raise SystemExit(1)

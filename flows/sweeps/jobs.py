@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,7 @@ def do_report(config: dict[str, Any], done: dict[str, float], store: str, online
     """
     made, place = _prepare(config, store, online=online)
     refs = [_found(made, place, stage) for stage in STAGES]
-    stages = [
-        StageRef(ref.name, ref.key, ref.path, ref.name not in done, done.get(ref.name, ref.seconds)) for ref in refs
-    ]
+    stages = [replace(ref, cached=ref.name not in done, seconds=done.get(ref.name, ref.seconds)) for ref in refs]
     return run.finish(made, place, stages).record
 
 

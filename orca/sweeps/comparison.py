@@ -1,0 +1,234 @@
+"""Runs that differ in nothing but the seed as one row, and how the rows of a task differ."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orca.runs import built_seconds, read_part
+from orca.runtime import atomic_write, canonical, finite, write_json
+
+Row = dict[str, Any]
+AXES = ["task", "body", "align", "method", "seed"]  # of tables that name none, because they are older
+LEVEL = 0.95  # of intervals
+
+
+def places_of(document: Mapping[str, Any]) -> list[str]:
+    """Task, body, align and method, and the settings that the grid names: the axes of a table but for the seed."""
+    return [axis for axis in document.get("axes", AXES) if axis != "seed"]
+
+
+def compared(document: Mapping[str, Any]) -> list[Row]:
+    """The rows of a sweep's table over its seeds.
+
+    Args:
+        document: the table, as ``sweep.json`` holds it. The folders of completed runs are read.
+
+    Returns:
+        A row for each place of the grid, seeds apart: its place on each axis; ``metric`` and ``higher_is_better``;
+        ``seeds`` that are completed ``of`` how many; ``test``, ``validation`` and ``seconds`` as ``mean`` and
+        ``spread``, the sample standard deviation, None of one run; ``shift``, and the ``drop`` from the test metric to
+        it, by name; ``trained`` parameters; ``peak_memory_mb``, the most of all seeds; the ``difference`` of the test
+        metric to that of the task's first row, as in :func:`paired`; ``rank``, the mean over tasks of its place among
+        rows, 1 the best, None where there is one task, or one lacks this row.
+    """
+    groups: dict[str, tuple[Row, list[Mapping[str, Any]]]] = {}
+    places = places_of(document)
+    for run in document["runs"]:
+        place = {axis: run[axis] for axis in places}
+        groups.setdefault(canonical(place), (place, []))[1].append(run)
+    rows, tests = [], []
+    for place, members in groups.values():
+        done = [run for run in members if run["state"] == "completed"]
+        tests.append({run["seed"]: run["test"] for run in done if run["test"] is not None})
+        metric = {name: (done or members)[0].get(name) for name in ("metric", "higher_is_better")}
+        values = {name: spread([run[name] for run in done]) for name in ("test", "validation")}
+        rows.append({**place, **metric, "seeds": len(done), "of": len(members), **values, **_of_records(done)})
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        reference = first.setdefault(row["task"], number)
+        row["difference"] = None if number == reference else paired(tests[number], tests[reference])
+    _rank(rows, places)
+    return [finite(row) for row in rows]
+
+
+def write_comparison(folder: Path, document: Mapping[str, Any]) -> list[Row]:
+    """Writes the rows as ``comparison.md``, ``.csv`` and ``.json``, and ``comparison.svg`` where a run is completed.
+
+    Returns:
+        The rows, as :func:`compared` gives them.
+    """
+    rows, places = compared(document), places_of(document)
+    atomic_write(folder / "comparison.md", to_markdown(rows, places))
+    atomic_write(folder / "comparison.csv", to_csv(rows, places))
+    write_json(folder / "comparison.json", rows)
+    if any(row["seeds"] for row in rows):
+        from orca.report.alone import alone
+        from orca.report.tradeoff import tradeoff
+
+        if (drawn := tradeoff(rows)) is not None:
+            atomic_write(folder / "comparison.svg", alone(drawn))
+    return rows
+
+
+def _of_records(done: Sequence[Mapping[str, Any]]) -> Row:
+    """What the folders of a row's runs tell beyond the sweep's table."""
+    records = [read_part(Path(run["path"]), "run.json") for run in done]
+    shifts = dict.fromkeys(name for record in records for name in record["shift"])
+    pairs = {name: [(record["shift"].get(name), record["metric"]["value"]) for record in records] for name in shifts}
+    known = {name: [pair for pair in found if None not in pair] for name, found in pairs.items()}
+    return {
+        "shift": {name: spread([shift for shift, _ in found]) for name, found in known.items()},
+        "drop": {name: spread([shift - test for shift, test in found])["mean"] for name, found in known.items()},
+        "trained": max((record["parameters"]["trained"] for record in records), default=None),
+        "seconds": spread([_seconds(record, Path(run["path"])) for record, run in zip(records, done, strict=True)]),
+        "peak_memory_mb": max((record["peak_memory_mb"] for record in records), default=None),
+    }
+
+
+def _seconds(record: Mapping[str, Any], folder: Path) -> float | None:
+    """What a run's stages took when they were done, those included that it shares with other runs."""
+    built = [built_seconds(stage, folder.parent.parent) for stage in record["stages"]]
+    return None if None in built else sum(built)
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation of the values that are known; None of too few."""
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else None
+    return {"mean": mean, "spread": statistics.stdev(known) if len(known) > 1 else None}
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Row | None:
+    """The mean difference over the seeds that both have, with Student's interval; None where there are none.
+
+    Returns:
+        ``mean``, ``low`` and ``high`` (None of a single seed, of which nothing is known), and ``seeds``.
+    """
+    both = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    if not both:
+        return None
+    found = spread(both)
+    mean, deviation = found["mean"], found["spread"]
+    assert mean is not None
+    low = high = None
+    if deviation is not None:
+        from scipy.stats import t as student
+
+        half = float(student.ppf((1 + LEVEL) / 2, len(both) - 1)) * deviation / len(both) ** 0.5
+        low, high = mean - half, mean + half
+    return {"mean": mean, "low": low, "high": high, "seeds": len(both)}
+
+
+def _rank(rows: Sequence[Row], places: Sequence[str]) -> None:
+    """Adds the mean over tasks of each row's place among the rows of its task; equal ones share the mean of theirs."""
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    names = [canonical([row[axis] for axis in places if axis != "task"]) for row in rows]
+    ranks: dict[str, list[float]] = {}
+    for task in tasks:
+        mine = [
+            (-row["test"]["mean"] if row["higher_is_better"] else row["test"]["mean"], name)
+            for row, name in zip(rows, names, strict=True)
+            if row["task"] == task and row["test"]["mean"] is not None
+        ]
+        for value, name in mine:
+            better, equal = sum(other < value for other, _ in mine), sum(other == value for other, _ in mine)
+            ranks.setdefault(name, []).append(better + (equal + 1) / 2)
+    for row, name in zip(rows, names, strict=True):
+        found = ranks.get(name, [])
+        row["rank"] = statistics.fmean(found) if len(found) == len(tasks) > 1 else None
+
+
+def _shifts(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row["shift"]))
+
+
+def to_csv(rows: Sequence[Row], places: Sequence[str]) -> str:
+    """The rows with all their numbers, a column for each; ``places`` are their axes."""
+    flat = [{**{key: row[key] for key in places}, **_flat(row)} for row in rows]
+    columns = list(dict.fromkeys(key for row in flat for key in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return out.getvalue()
+
+
+def _flat(row: Row) -> Row:
+    plain = ("metric", "higher_is_better", "seeds", "of", "trained", "peak_memory_mb", "rank")
+    nested = {name: row[name] for name in ("test", "validation", "seconds")}
+    nested |= {f"shift_{name}": values for name, values in row["shift"].items()}
+    nested["difference"] = row["difference"] or dict.fromkeys(("mean", "low", "high", "seeds"))
+    parts = {f"{name}_{part}": value for name, values in nested.items() for part, value in values.items()}
+    return {key: row[key] for key in plain} | parts | {f"drop_{name}": drop for name, drop in row["drop"].items()}
+
+
+def cells(rows: Sequence[Row], places: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of the table for people; an axis on which all rows agree is left out, but for the task."""
+    varied = [axis for axis in places if axis == "task" or len({canonical(row[axis]) for row in rows}) > 1]
+    shifts = _shifts(rows)
+    ranked = ["rank"] if any(row["rank"] is not None for row in rows) else []
+    header = [*varied, "metric", "test", *(f"{name} (drop)" for name in shifts), "to the first row", "validation"]
+    header += ["trained", "seconds", "MiB", "seeds", *ranked]
+    lines = []
+    for row in rows:
+        seeds = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
+        shift = [
+            f"{_pair(row['shift'][name])} ({number(row['drop'][name])})" if name in row["shift"] else "-"
+            for name in shifts
+        ]
+        line = [*(_cell(row[axis]) for axis in varied), row["metric"] or "-", _pair(row["test"]), *shift]
+        line += [_interval(row["difference"]), _pair(row["validation"]), number(row["trained"]), _pair(row["seconds"])]
+        lines.append([*line, number(row["peak_memory_mb"]), seeds, *([number(row["rank"])] if ranked else [])])
+    return header, lines
+
+
+def to_markdown(rows: Sequence[Row], places: Sequence[str]) -> str:
+    """The table for people, and how to read it."""
+    header, lines = cells(rows, places)
+    ruled = [header, ["---"] * len(header), *lines]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in ruled] + ["", reading(rows)]) + "\n"
+
+
+def reading(rows: Sequence[Row]) -> str:
+    """How to read the table, in a paragraph."""
+    better = {row["metric"]: row["higher_is_better"] for row in rows if row["metric"]}
+    told = [f"{name}: {'higher' if higher else 'lower'} is better." for name, higher in better.items()]
+    if any(row["of"] > 1 for row in rows):
+        told.append("Mean ± standard deviation over seeds.")
+    if any(row["difference"] for row in rows):
+        told.append(
+            f"To the first row: the mean difference of the test metric, paired over seeds, with Student's {LEVEL:.0%} "
+            "interval where there are several; one that holds 0 tells no difference."
+        )
+    if _shifts(rows):
+        told.append("Drop: the metric on the shift set less that on the test set.")
+    if any(row["rank"] is not None for row in rows):
+        told.append("Rank: the mean place over tasks, 1 is the best.")
+    return " ".join(told)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, whole numbers whole; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _pair(values: Mapping[str, float | None]) -> str:
+    return number(values["mean"]) + ("" if values["spread"] is None else f" ± {number(values['spread'])}")
+
+
+def _interval(found: Mapping[str, float | None] | None) -> str:
+    if found is None:
+        return "-"
+    ends = "" if found["low"] is None else f" [{number(found['low'])}, {number(found['high'])}]"
+    return f"{number(found['mean'])}{ends}"
+
+
+def _cell(value: Any) -> str:
+    return number(value) if value is None or isinstance(value, float) else str(value)

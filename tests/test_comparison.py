@@ -1,0 +1,127 @@
+"""Rows over seeds: means, paired differences, shifts, ranks, and the files that tell of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from orca.report.tradeoff import tradeoff
+from orca.sweeps.comparison import compared, paired, places_of, to_csv, to_markdown, write_comparison
+
+TRAINED = {"full": 1000, "layernorm": 100, "head": 10}
+
+
+def store(
+    root: Path, tests: Mapping[tuple[str, str], list[float | None]], *, higher: bool = False, shift: float | None = 0.1
+) -> dict[str, Any]:
+    """A store with the records of runs, by task and method, one for each seed, None for a failed one; its table."""
+    runs = []
+    for (task, method), values in tests.items():
+        for seed, value in enumerate(values):
+            place = {"task": task, "body": "minilm", "align": "otdd", "method": method, "seed": seed}
+            if value is None:
+                runs.append({"run": None, **place, "state": "failed", "reason": "it diverged"})
+                continue
+            folder = root / "runs" / f"{task}-{method}-{seed}"
+            folder.mkdir(parents=True)
+            align = root / "stages" / "align" / f"{task}-{seed}"
+            align.mkdir(parents=True, exist_ok=True)
+            (align / "manifest.json").write_text('{"seconds": 30.0}')
+            record = {
+                "metric": {"name": "error", "value": value, "higher_is_better": higher},
+                "shift": {} if shift is None else {"noise": value + shift},
+                "parameters": {"trained": TRAINED[method], "total": 2000}, "peak_memory_mb": 100.0 + seed,
+                "stages": [
+                    {"name": "align", "seconds": 0.1, "cached": True, "path": f"/moved/away/align/{task}-{seed}"},
+                    {"name": "finetune", "seconds": 5.0 + seed, "cached": False, "path": "/moved/away/finetune/x"},
+                ],
+            }  # fmt: skip
+            (folder / "run.json").write_text(json.dumps(record))
+            numbers = {"metric": "error", "higher_is_better": higher, "test": value, "validation": value / 2}
+            runs.append({"run": folder.name, **place, "state": "completed", **numbers, "path": str(folder)})
+    return {"compare": "small", "axes": ["task", "body", "align", "method", "seed"], "runs": runs}
+
+
+OURS, THEIRS = [0.11, 0.14, 0.18], [0.2, 0.21, 0.25]
+
+
+def test_a_row_has_means_spreads_shifts_costs_and_the_difference_to_the_first(tmp_path: Path) -> None:
+    first, second = compared(store(tmp_path, {("fsdd", "full"): THEIRS, ("fsdd", "head"): OURS}))
+    assert second["test"]["mean"] == pytest.approx(np.mean(OURS))
+    assert second["test"]["spread"] == pytest.approx(np.std(OURS, ddof=1))
+    assert second["shift"]["noise"]["mean"] == pytest.approx(np.mean(OURS) + 0.1)
+    assert second["drop"] == {"noise": pytest.approx(0.1)}
+    assert second["seconds"]["mean"] == pytest.approx(30 + 6)  # of the alignment what building it took
+    assert (second["trained"], second["peak_memory_mb"], second["seeds"], second["of"]) == (10, 102.0, 3, 3)
+    assert (first["difference"], first["rank"], second["rank"]) == (None, None, None)
+    wanted = stats.ttest_rel(OURS, THEIRS).confidence_interval(0.95)
+    found = second["difference"]
+    assert found["mean"] == pytest.approx(np.mean(OURS) - np.mean(THEIRS))
+    assert (found["low"], found["high"]) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_differences_are_paired_by_seed() -> None:
+    assert paired({0: 1.0, 2: 3.0}, {2: 2.5, 5: 0.0}) == {"mean": 0.5, "low": None, "high": None, "seeds": 1}
+    assert paired({0: 1.0}, {1: 1.0}) is None
+    steady = paired({0: 1.0, 1: 2.0, 2: 7.0}, {0: 0.5, 1: 1.5, 2: 6.5})
+    assert steady == {"mean": 0.5, "low": 0.5, "high": 0.5, "seeds": 3}
+
+
+def test_a_failed_seed_is_counted_and_left_out(tmp_path: Path) -> None:
+    found = compared(
+        store(tmp_path, {("fsdd", "full"): [0.2, 0.3], ("fsdd", "head"): [None, 0.1], ("fsdd", "layernorm"): [None]})
+    )
+    assert [(row["seeds"], row["of"]) for row in found] == [(2, 2), (1, 2), (0, 1)]
+    assert found[1]["difference"] == {"mean": pytest.approx(-0.2), "low": None, "high": None, "seeds": 1}
+    assert (found[2]["test"]["mean"], found[2]["difference"], found[2]["trained"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_ranks_are_means_over_tasks_of_rows_that_all_tasks_have(tmp_path: Path, *, higher: bool) -> None:
+    tests: dict[tuple[str, str], list[float | None]] = {
+        ("fsdd", "full"): [0.1], ("fsdd", "layernorm"): [0.2], ("fsdd", "head"): [0.2],
+        ("digits", "full"): [0.3], ("digits", "layernorm"): [0.4], ("digits", "head"): [None],
+    }  # fmt: skip
+    found = {(row["task"], row["method"]): row["rank"] for row in compared(store(tmp_path, tests, higher=higher))}
+    ranks = {"full": 2.5, "layernorm": 1.25, "head": None} if higher else {"full": 1, "layernorm": 2.25, "head": None}
+    assert found == {(task, method): ranks[method] for task, method in tests}
+
+
+def test_the_files_hold_the_same_numbers(tmp_path: Path) -> None:
+    document = store(tmp_path, {("fsdd", "full"): THEIRS, ("fsdd", "head"): OURS})
+    rows = write_comparison(tmp_path / "out", document)
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == rows
+    (_, told) = csv.DictReader(io.StringIO((tmp_path / "out" / "comparison.csv").read_text()))
+    assert float(told["test_mean"]) == rows[1]["test"]["mean"]
+    assert float(told["difference_high"]) == rows[1]["difference"]["high"]
+    assert (told["method"], told["shift_noise_mean"], told["trained"]) == (
+        "head",
+        str(rows[1]["shift"]["noise"]["mean"]),
+        "10",
+    )
+    page = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| fsdd | head | error | 0.1433 ± 0.03512 | 0.2433 ± 0.03512 (0.1) | -0.07667 [" in page
+    assert "error: lower is better." in page
+    assert "body" not in page  # all rows agree on it
+    drawn = ET.fromstring((tmp_path / "out" / "comparison.svg").read_text())  # noqa: S314 - our own drawing
+    assert "fsdd, head, otdd: 0.143" in drawn.attrib["aria-label"]
+
+
+def test_tables_without_shifts_ranks_or_runs(tmp_path: Path) -> None:
+    document = store(tmp_path, {("fsdd", "full"): [0.2], ("fsdd", "head"): [None]}, shift=None)
+    rows = compared(document)
+    page = to_markdown(rows, places_of(document))
+    assert "Drop" not in page
+    assert "rank" not in page.lower()
+    assert "| fsdd | head | - | - | - | - | - | - | - | 0 of 1 |" in page
+    assert to_csv(rows, places_of(document)).count("\n") == 3
+    assert tradeoff(compared(store(tmp_path / "none", {("fsdd", "head"): [None]}))) is None
