@@ -18,6 +18,9 @@ SCRATCH = tempfile.mkdtemp(prefix="orca-tests-")
 # Registered before Prefect's own exit handlers, so it runs after them: a temporary server writes until it is stopped.
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
+# One folder for all processes of a session: pytest-xdist's first one imports this before it starts the others.
+os.environ.setdefault("ORCA_TESTS_SHARED", SCRATCH)
+
 # A server or profile that the user has configured must not see the runs of the tests.
 for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
     os.environ.pop(name, None)

@@ -34,8 +34,9 @@ from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import load_grid
 from orca.sweeps.sharing import share
+from tests.records import recording
 from tests.served import free_port, wait_for
-from tests.sweeping import GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
+from tests.sweeping import GRID, command, document, stages, states, task_runs, tiny_place, write_grid
 
 ROOT = Path(__file__).parents[1]
 

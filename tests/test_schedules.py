@@ -38,6 +38,7 @@ from flows.servers import connect, ui
 from flows.slots import needs
 from orca.config import load_config
 from orca.plan import plan
+from tests.records import prepared_home
 from tests.served import COMMAND, free_port
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -100,7 +101,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     made = Place(
         folder, port, {
-            **kept, "PREFECT_HOME": str(folder / "home"), "PYTHONPATH": path, "DO_NOT_TRACK": "1",
+            **kept, "PREFECT_HOME": str(prepared_home(folder / "home")), "PYTHONPATH": path, "DO_NOT_TRACK": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # 30 by default
         },
@@ -370,14 +371,17 @@ def test_runs_of_two_deployments_take_turns_on_one_slot(place: Place, client: Sy
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
     before = client.read_global_concurrency_limit_by_name(name).limit
     client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=slots))
+    taken = lambda: client.read_global_concurrency_limit_by_name(name).active_slots  # noqa: E731
     for each, store in stores.items():
         made = scheduled(place, each, "--every", "2h", "--store", str(store), *long)
         runs[each] = client.create_flow_run_from_deployment(made["deployment"]).id
         place.until(lambda store=store: any(store.glob("stages/embed/*")), f"{each} has done what needs no slot")
     place.until(lambda: any(stores["left"].glob(".work/finetune-*/checkpoint/*")), "the first is at work")
+    assert taken() == slots
     assert not any(stores["right"].glob(".work/align-*"))
     client.set_flow_run_state(runs["left"], Cancelling())
     place.until(lambda: any(stores["right"].glob(".work/finetune-*/checkpoint/*")), "the second has got the slot")
+    assert taken() == slots
     client.set_flow_run_state(runs["right"], Cancelling())
     place.until(lambda: all(ended(client.read_flow_run(run)) for run in runs.values()), "both have ended")
     client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=before))

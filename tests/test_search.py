@@ -18,6 +18,7 @@ from orca.store import Store
 from orca.sweeps.grid import Span, check_grid, load_grid
 from orca.sweeps.study import plan_search
 from orca.sweeps.trials import COMPLETE, FIRST_EPOCH, Trials, check_optuna, step_of
+from tests.sweeping import in_children
 from tests.test_run import settings
 from tests.test_sweep import command, document, harness, kill_when, place, stages, write_grid  # noqa: F401 - fixtures
 
@@ -235,7 +236,8 @@ def test_a_killed_trial_goes_on_another_time(place: Path, tmp_path: Path) -> Non
     varied = {"finetune.epochs": [60], "finetune.patience": [60], "finetune.lr": {"low": 1e-4, "high": 1e-3}}
     grid = write_grid(place, "killed-trial", search="optuna", samples=1, aligns=["none"], settings=varied)
     killer = kill_when(lambda: any((tmp_path / ".work").glob("finetune-*/checkpoint/state*")))
-    stopped = command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json")
+    with in_children():
+        stopped = command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json")
     killer.join()
     (lost,) = document(stopped)["trials"]
     assert (stopped.exit_code, lost["state"], document(stopped)["runs"]) == (1, "failed", [])
