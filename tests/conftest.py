@@ -47,6 +47,18 @@ settings.register_profile("orca", deadline=None, derandomize=True, database=None
 settings.load_profile("orca")
 
 
+# Those that take a minute or more, the longest first: then no process is left alone with one of them at the end.
+LONG = (
+    "test_schedules", "test_operate", "test_clusters", "test_pages", "test_run", "test_benchmark_tasks", "test_search",
+    "test_sweep", "test_flows", "test_ui",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def environment() -> Iterator[None]:
     """What commands that run in this process set, other files' tests do not see."""

@@ -268,15 +268,3 @@ def test_what_is_missing_is_told_before_work(place: Path, tmp_path: Path, monkey
     assert "`search: optuna` needs the package optuna: pip install 'orca[optuna]'" in refused.stderr
     with pytest.raises(InputError, match="needs the package optuna"):
         check_optuna()
-
-
-@pytest.mark.parametrize("kind", ["dask"])  # sweeps on Ray are in test_clusters.py; a search submits by the same code
-@pytest.mark.filterwarnings("ignore")  # that package's own
-def test_a_cluster_searches_too(kind: str, place: Path, tmp_path: Path) -> None:  # noqa: F811
-    if importlib.util.find_spec(f"prefect_{kind}") is None:
-        pytest.skip(f"prefect-{kind} is not installed: pip install 'orca[{kind}]'")
-    grid = write_grid(place, f"search-on-{kind}", **{**GRID, "samples": 3, "settings": {"finetune.lr": [1e-3, 2e-3]}})
-    result = command("sweep", grid, "--runner", kind, "--workers", 2, "--store", tmp_path / "store", "--json")
-    assert result.exit_code == 0, result.stderr
-    assert [row["state"] for row in document(result)["trials"]] == ["completed"] * 3
-    assert stages(tmp_path / "store")["evaluate"] == 1
