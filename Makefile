@@ -22,7 +22,7 @@ demo: $(READY) ## adapt MiniLM to handwritten digits, end to end, offline
 	$(BIN)/orca run demo
 
 test: $(CLUSTERS) ## run the unit tests; more in TESTS, e.g. TESTS="tests/test_align.py -m slow"
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY) ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -18,6 +18,9 @@ SCRATCH = tempfile.mkdtemp(prefix="orca-tests-")
 # Registered before Prefect's own exit handlers, so it runs after them: a temporary server writes until it is stopped.
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
+# One folder for all processes of a session: pytest-xdist's first one imports this before it starts the others.
+os.environ.setdefault("ORCA_TESTS_SHARED", SCRATCH)
+
 # A server or profile that the user has configured must not see the runs of the tests.
 for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
     os.environ.pop(name, None)
@@ -42,6 +45,18 @@ os.environ.update(
 # The same examples each time, and no time limit for one: shared machines stall.
 settings.register_profile("orca", deadline=None, derandomize=True, database=None)
 settings.load_profile("orca")
+
+
+# Those that take a minute or more, the longest first: then no process is left alone with one of them at the end.
+LONG = (
+    "test_schedules", "test_operate", "test_clusters", "test_pages", "test_run", "test_benchmark_tasks", "test_search",
+    "test_sweep", "test_flows", "test_ui",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(autouse=True, scope="module")

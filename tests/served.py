@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
 from flows.servers import ui
 
 BUSY = 503  # what a server says whose SQLite is locked by another writer
@@ -49,11 +54,15 @@ class Server:
             with fault:
                 return fault.code, None
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """An ``orca`` command in the same surroundings."""
-        return subprocess.run(
-            [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, env=self.environment, check=False
-        )
+    @property
+    def api(self) -> str:
+        """Its address for other programs."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def command(self, *arguments: str) -> Result:
+        """An ``orca`` command in the same surroundings, but in this process: a new one would import for seconds."""
+        with mock.patch.dict(os.environ, self.environment, clear=True), temporary_settings({PREFECT_API_URL: self.api}):
+            return CliRunner().invoke(app, arguments)
 
 
 def free_port() -> int:

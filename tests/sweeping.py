@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.sweeps.processes import Processes
+from tests.forked import CONTEXT
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
@@ -27,15 +28,34 @@ AXES = ["task", "body", "align", "method", "seed"]
 GRID = {"methods": ["full", "head"], "aligns": ["none"], "settings": {"finetune.lr": [1e-3, 1e30]}}
 
 
+class InTurn:
+    """Stands for a sweep's child processes where these are not the point: jobs are done in this one, one at a time."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._turn = threading.Lock()
+
+    def call(self, function: Callable[..., Any], *given: Any) -> Any:
+        with self._turn:
+            return function(*given)
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
 @contextlib.contextmanager
-def recording() -> Iterator[None]:
-    """A Prefect server with a database of its own; the command starts none, as one is named in the environment."""
+def in_turn() -> Iterator[None]:
+    """Within the block sweeps of the local runner have no child processes."""
+    with mock.patch("flows.sweeps.runners.Processes", InTurn):
+        yield
+
+
+@contextlib.contextmanager
+def in_children() -> Iterator[None]:
+    """Within the block they have, ones that begin at once."""
     with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}),
-        pytest.MonkeyPatch.context() as patch,
+        mock.patch("flows.sweeps.runners.Processes", Processes),
+        mock.patch("flows.sweeps.processes.multiprocessing.get_context", return_value=CONTEXT),
     ):
-        patch.setenv("PREFECT_API_URL", "that of the harness")
         yield
 
 

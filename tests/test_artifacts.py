@@ -19,18 +19,13 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOCAL_STORAGE_PATH,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from flows.pages import artifacts
 from flows.pages.artifacts import Shown, explain, merged, percent, show_align, show_result, words
 from flows.pages.markdown import align_page, artifact_key, block, metric_row, plain, result_page, title
 from orca.errors import InputError, TrainingError
+from tests.records import recording
 
 LABELS = ["fsdd", "minilm", "full", "s0"]
 EVIL = 'a|b <img src=x onerror=alert(1)> ![i](http://x.y/z.png) **c** `d` _e_ \n# f [g](javascript:1) &lt; "\\'
@@ -39,16 +34,7 @@ PICTURE = r"!\[(.*)\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)"
 
 @pytest.fixture(scope="module", autouse=True)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings(
-            {
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-                PREFECT_LOGGING_TO_API_ENABLED: False,
-                PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results"),
-            }
-        ),
-    ):
+    with recording({PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}):
         yield
 
 

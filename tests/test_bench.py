@@ -15,7 +15,8 @@ from flows.cli import app
 from orca.bench import FAMILIES, Column, Family, Measured, tables, to_csv, to_markdown
 from orca.metrics import METRICS
 from orca.tasks import TASKS
-from tests.sweeping import recording
+from tests.records import recording
+from tests.sweeping import in_turn
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
@@ -112,7 +113,8 @@ def test_the_command_writes_its_tables_and_does_nothing_twice(tmp_path: Path, mo
     monkeypatch.setitem(FAMILIES._specs, "small", family)
     monkeypatch.setattr("orca.sweeps.cells.find_config", lambda name: config)
     asked = ["bench", "small", "--methods", "head,full", "--seeds", "0,1", "--json", "--store"]
-    with recording():  # a server of the command's own would leave Prefect's workers behind for the tests after this
+    # A server of the command's own would leave Prefect's workers behind for the tests after this.
+    with recording(), in_turn():
         first = CliRunner().invoke(app, [*asked, str(tmp_path / "there")])
         (tmp_path / "there").rename(tmp_path / "store")
         monkeypatch.setattr("orca.runtime.commit", lambda: "of the second")  # the runs are of the first

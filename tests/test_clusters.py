@@ -24,9 +24,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.servers.connect import prepare_environment
-from flows.sweeps import runners
+from flows.sweeps import pool, runners
 from flows.sweeps.jobs import do_stage
-from flows.sweeps.pool import TRIES, Job
+from flows.sweeps.pool import Job
 from flows.sweeps.runners import gpus, started
 from orca.config import RunConfig
 from orca.errors import InputError
@@ -34,8 +34,9 @@ from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import load_grid
 from orca.sweeps.sharing import share
+from tests.records import recording
 from tests.served import free_port, wait_for
-from tests.sweeping import GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
+from tests.sweeping import GRID, command, document, in_turn, stages, states, task_runs, tiny_place, write_grid
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,7 +97,7 @@ def dask_elsewhere(folder: Path) -> Iterator[str]:
     file, quiet = folder / "scheduler.json", ["--no-dashboard", "--scheduler-file", str(folder / "scheduler.json")]
     with process("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *quiet) as scheduler:
         wait_for(lambda: file.is_file() or scheduler.poll() is not None, "the scheduler of Dask")
-        with process("distributed.cli.dask_worker", "--nthreads", "1", "--host", "127.0.0.1", *quiet):
+        with process("distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", *quiet):
             yield json.loads(file.read_text())["address"]
 
 
@@ -149,6 +150,19 @@ def test_a_cluster_that_was_started_elsewhere_does_the_same(
     assert stages(tmp_path / "store") == {"embed": 1, "align": 1, "finetune": 3, "evaluate": 3, "baselines": 1}
 
 
+@pytest.mark.parametrize("kind", [installed("dask")])  # a search submits by the same code as a sweep
+def test_a_cluster_searches_too(kind: str, place: Path, tmp_path: Path, addresses: Callable[[str], str]) -> None:
+    if importlib.util.find_spec("optuna") is None:
+        pytest.skip("optuna is not installed: pip install 'orca[optuna]'")
+    drawn = {"search": "optuna", "samples": 3, "aligns": ["none"], "settings": {"finetune.lr": [1e-3, 2e-3]}}
+    grid = write_grid(place, f"search-on-{kind}", **drawn)
+    options = ["--runner", kind, "--address", addresses(kind), "--store", tmp_path / "store", "--json"]
+    result = command("sweep", grid, *options)
+    assert result.exit_code == 0, result.stderr
+    assert [row["state"] for row in document(result)["trials"]] == ["completed"] * 3
+    assert stages(tmp_path / "store")["evaluate"] == 1
+
+
 def at_work(lock: Path) -> int | None:
     """The process that has this lock file open."""
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
@@ -187,8 +201,11 @@ class Killer:
 
 
 @each
-def test_a_job_whose_worker_is_killed_is_tried_by_others(kind: str, place: Path, tmp_path: Path) -> None:
-    once, always, never = 80, 81, 2
+def test_a_job_whose_worker_is_killed_is_tried_by_others(
+    kind: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, always, never, tries = 80, 81, 2, 2
+    monkeypatch.setattr(pool, "TRIES", tries)  # fewer than are usual: each new worker imports for ten seconds
     varied = {"finetune.epochs": [once, always, never], "finetune.patience": [always]}
     grid = write_grid(place, f"killed-{kind}", aligns=["none"], settings=varied)
     jobs = share(cells(load_grid(grid)), Store(tmp_path)).jobs
@@ -196,15 +213,15 @@ def test_a_job_whose_worker_is_killed_is_tried_by_others(kind: str, place: Path,
     options = ["--runner", kind, "--workers", 2, "--store", tmp_path, "--json"]
     prepare_environment()  # as the command does; Prefect's settings stay
     before = dict(os.environ)
-    with Killer(tmp_path, {finetune[once]: 1, finetune[always]: TRIES}) as killer:
+    with Killer(tmp_path, {finetune[once]: 1, finetune[always]: tries}) as killer:
         result = command("sweep", grid, *options)
     assert {name: value for name, value in os.environ.items() if before.get(name) != value} == {}
-    assert [len(killer.killed[finetune[epochs]]) for epochs in (once, always)] == [1, TRIES]
+    assert [len(killer.killed[finetune[epochs]]) for epochs in (once, always)] == [1, tries]
     assert result.exit_code == 1, result.stderr
     found = document(result)
     assert states(found, "finetune.epochs") == {(once,): "completed", (always,): "failed", (never,): "completed"}
     assert found["runs"][1]["reason"] == (
-        f"finetune failed: {TRIES} workers died at it, one after the other; was there enough memory?"
+        f"finetune failed: {tries} workers died at it, one after the other; was there enough memory?"
     )
     assert epochs_of(found["runs"][0]) == list(range(1, once + 1))  # went on where it was
 
@@ -212,9 +229,10 @@ def test_a_job_whose_worker_is_killed_is_tried_by_others(kind: str, place: Path,
     runs = task_runs(found["flow_run"], 3 + 2 + 2 + 2, lambda run: run.state is not None and run.state.is_final())
     recorded = Counter(run.state_name for run in runs)
     assert recorded.pop("Completed") == 3 + 2 + 2 + 2
-    assert recorded["Crashed"] == recorded.total() <= 1 + TRIES
+    assert recorded["Crashed"] == recorded.total() <= 1 + tries
 
-    again = command("sweep", grid, *options)
+    with in_turn():  # what a cluster has left is in the store, for any runner
+        again = command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json")
     assert again.exit_code == 0, again.stderr
     assert "2 to do" in again.stderr  # finetuning and evaluation of the one that failed
     assert epochs_of(document(again)["runs"][1]) == list(range(1, always + 1))
@@ -241,10 +259,10 @@ def meeting(folder: str, name: str, patience: float) -> tuple[str | None, bool]:
 
 @flow(persist_result=False)
 def meetings(address: str, folder: str, asked: float, patience: float) -> list[tuple[str | None, bool]]:
-    with started("ray", None, address) as pool:
+    with started("ray", None, address) as crew:
         for name in ("one", "other"):
-            pool.submit(Job(name, meeting, {"folder": folder, "name": name, "patience": patience}, gpus=asked))
-        return [ended.value for ended in iter(pool.next, None)]
+            crew.submit(Job(name, meeting, {"folder": folder, "name": name, "patience": patience}, gpus=asked))
+        return [ended.value for ended in iter(crew.next, None)]
 
 
 @pytest.mark.parametrize("kind", [installed("ray")])

@@ -22,15 +22,8 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun, TaskRun
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOCAL_STORAGE_PATH,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    PREFECT_SERVER_DATABASE_CONNECTION_URL,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, PREFECT_SERVER_DATABASE_CONNECTION_URL
 from prefect.states import Cancelling
-from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
 from flows import adapt, slots, stages
@@ -41,6 +34,7 @@ from orca.plan import plan
 from orca.run import RunResult
 from orca.runs import list_runs
 from orca.store import Store
+from tests.records import recording
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
@@ -51,23 +45,13 @@ STAGES = ["embed", "align", "finetune", "evaluate", "report"]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Prefect server with a database of its own; gives the folder where Prefect would keep results."""
     folder = tmp_path_factory.mktemp("results")
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings(
-            {
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # the end of each flow would wait for it, up to a second
-                PREFECT_LOGGING_TO_API_ENABLED: False,
-                PREFECT_LOCAL_STORAGE_PATH: folder,  # the harness leaves it in the user's home
-            }
-        ),
-    ):
+    with recording({PREFECT_LOCAL_STORAGE_PATH: folder}):  # the harness leaves it in the user's home
         yield folder
 
 
 @pytest.fixture(autouse=True)
 def harness(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test here is under the harness; the command starts no server, as one is named in the environment."""
-    monkeypatch.setenv("PREFECT_API_URL", "that of the harness")
+    """Every test here is under the harness."""
     for task in stages.TASKS.values():
         monkeypatch.setattr(task, "retry_delay_seconds", 0)
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,9 @@ from orca import plan as plan_module
 from orca.errors import InputError
 from orca.plan import plan
 from orca.run import adapt
+from orca.sources.grammar import make_corpus
 from orca.types import Splits
+from tests.forked import CONTEXT
 from tests.tiny import save_tiny_body
 
 
@@ -37,19 +36,29 @@ def write_data(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     return path
 
 
+def write_sentences(path: Path) -> Path:
+    """The first sentences of Orca's own source set, of which all would take longer than the run."""
+    corpus = make_corpus(sentences=150)
+    parts = zip(corpus.sentences, corpus.tags, strict=True)
+    path.write_text("\n\n".join("\n".join(map(" ".join, zip(*part, strict=True))) for part in parts))
+    return path
+
+
 @pytest.fixture(scope="module")
 def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_body(tmp_path_factory.mktemp("body"))
 
 
 def settings(folder: Path, body: Path, **changes: Any) -> dict[str, Any]:
-    data = folder / "data.npz"
+    data, sentences = folder / "data.npz", folder / "sentences.conll"
     if not data.is_file():
         write_data(data)
+    if not sentences.is_file():
+        write_sentences(sentences)
     base: dict[str, Any] = {
         "task": {"name": "tiny", "data": str(data), "input": "sequence", "target": "classes"},
         "body": str(body),
-        "source": {"n": 80},
+        "source": {"name": "conll", "path": str(sentences), "n": 80},
         "embed": {"tokens": 6},
         "align": {"epochs": 4, "samples_per_class": 8, "probe_every": 2, "probe_samples": 16},
         "finetune": {"epochs": 3, "batch_size": 8, "lr": 1e-3},
@@ -181,38 +190,37 @@ def test_the_test_set_is_opened_by_evaluate_alone(tmp_path, body, monkeypatch: p
     assert (tuned.path / "model" / "model.safetensors").is_file()
 
 
-CHILD = """
-import json, sys
-from orca.run import adapt
-def progress(facts):
-    print(json.dumps({k: facts.get(k) for k in ("stage", "epoch", "seconds")}), flush=True)
-    if [facts["stage"], facts.get("epoch")] == json.loads(sys.argv[3]) and "seconds" in facts:
-        import time; time.sleep(60)
-adapt(json.loads(sys.argv[1]), store=sys.argv[2], progress=progress)
-"""
+def work(config: dict[str, Any], store: Path, stop: list[Any], told: Any) -> None:
+    """A run that tells its progress, and waits to be killed behind the stage and epoch ``stop``."""
+
+    def progress(facts: dict[str, Any]) -> None:
+        told.send([facts.get(key) for key in ("stage", "epoch", "seconds")])
+        if [facts["stage"], facts.get("epoch")] == stop and "seconds" in facts:
+            time.sleep(60)
+
+    adapt(config, store=store, progress=progress)
 
 
-def start(config: dict[str, Any], store: Path, *stop: Any) -> subprocess.Popen[str]:
-    """A run in a process of its own, which waits to be killed behind the stage and epoch ``stop``."""
-    command = [sys.executable, "-c", CHILD, json.dumps(config), str(store), json.dumps(stop)]
-    root = str(Path(__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": root}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+def start(config: dict[str, Any], store: Path, *stop: Any) -> tuple[Any, Any]:
+    """This in a process of its own, and where it tells."""
+    here, there = CONTEXT.Pipe(duplex=False)
+    child = CONTEXT.Process(target=work, args=(config, store, list(stop), there))
+    child.start()
+    there.close()
+    return child, here
 
 
 @pytest.mark.parametrize(("stage", "epoch"), [("align", 2), ("finetune", 2)])
 def test_a_killed_run_goes_on_and_ends_bit_for_bit_as_one_left_alone(stage: str, epoch: int, tmp_path, body) -> None:
     config = settings(tmp_path, body)
     alone = adapt(config, store=tmp_path / "alone")
-    with start(config, tmp_path / "killed", stage, epoch) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            facts = json.loads(line)
-            if (facts["stage"], facts["epoch"]) == (stage, epoch) and facts["seconds"] is not None:
-                break  # behind its checkpoint; facts without seconds come in the midst of a slow epoch
-        else:
-            pytest.fail("the child ended before it could be killed")
-        child.send_signal(signal.SIGKILL)
+    child, told = start(config, tmp_path / "killed", stage, epoch)
+    with told:
+        facts = told.recv()  # EOFError: the child ended before it could be killed
+        while facts[:2] != [stage, epoch] or facts[2] is None:  # those without seconds come in a slow epoch's midst
+            facts = told.recv()
+        child.kill()  # behind its checkpoint
+        child.join()
     resumed: list[tuple[str, Any]] = []
     again = adapt(
         config, store=tmp_path / "killed", progress=lambda facts: resumed.append((facts["stage"], facts.get("epoch")))
@@ -228,9 +236,10 @@ def test_a_killed_run_goes_on_and_ends_bit_for_bit_as_one_left_alone(stage: str,
 def test_two_runs_of_one_key_do_not_fight(tmp_path, body) -> None:
     config, store = settings(tmp_path, body), tmp_path / "store"
     children = [start(config, store) for _ in range(2)]
-    for child in children:
-        child.communicate(timeout=120)
-    assert [child.returncode for child in children] == [0, 0]
+    for child, told in children:
+        child.join(120)
+        told.close()
+    assert [child.exitcode for child, _ in children] == [0, 0]
     assert len(list((store / "stages" / "finetune").iterdir())) == 1
     assert len(list((store / "runs").iterdir())) == 1
 

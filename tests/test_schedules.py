@@ -38,12 +38,12 @@ from flows.servers import connect, ui
 from flows.slots import needs
 from orca.config import load_config
 from orca.plan import plan
-from tests.served import COMMAND, free_port
+from tests.records import prepared_home
+from tests.served import COMMAND, PATIENCE, free_port
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 180  # seconds for what takes a few on a quiet machine
 
 
 @dataclass
@@ -100,7 +100,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     made = Place(
         folder, port, {
-            **kept, "PREFECT_HOME": str(folder / "home"), "PYTHONPATH": path, "DO_NOT_TRACK": "1",
+            **kept, "PREFECT_HOME": str(prepared_home(folder / "home")), "PYTHONPATH": path, "DO_NOT_TRACK": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # 30 by default
         },
@@ -316,7 +316,7 @@ def test_a_run_in_the_pool_gives_what_orca_run_gives(place: Place, worker: None,
 
 def test_runs_arrive_until_the_pause_and_after_it(place: Place, client: SyncPrefectClient, worker: None) -> None:
     tick = scheduled(place, "tick", "--every", "4", "--overlap", "skip")
-    place.until(lambda: len(runs_of(client, tick, "Completed")) >= 2, "two runs have come")
+    place.until(lambda: sum(run.run_count for run in runs_of(client, tick)) >= 2, "two runs have begun")
     assert done(call("schedules", "pause", "tick")) == "paused tick\n"
     paused = datetime.datetime.now(datetime.UTC)
     (shown,) = [each for each in json.loads(done(call("schedules", "--json"))) if each["name"] == "tick"]
@@ -324,6 +324,7 @@ def test_runs_arrive_until_the_pause_and_after_it(place: Place, client: SyncPref
     assert "paused" in done(call("schedules"))
 
     place.until(lambda: all(ended(run) for run in runs_of(client, tick)), "what was begun has ended")
+    assert len(runs_of(client, tick, "Completed")) >= 2
     # A run with other parameters meanwhile, as the form in the pages makes it; it takes longer than the period.
     config = {**client.read_deployment(tick["deployment"]).parameters["config"], "seed": 7}
     custom = client.create_flow_run_from_deployment(tick["deployment"], parameters={"config": config})
@@ -360,34 +361,11 @@ def test_an_overlapping_run_waits_or_is_skipped(place: Place, client: SyncPrefec
     assert second.start_time >= first.end_time
 
 
-def test_runs_of_two_deployments_take_turns_on_one_slot(place: Place, client: SyncPrefectClient, worker: None) -> None:
-    """Each takes all there is; the limit of the machine's memory is lowered to what one needs."""
-    stores = {name: place.folder / name for name in ("left", "right")}
-    long = ["-s", "finetune.epochs=100000", "-s", "finetune.patience=100000"]
-    runs = {}
-    name, slots, _ = needs(plan(load_config(place.config)))
-    with contextlib.suppress(ObjectAlreadyExists):
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
-    before = client.read_global_concurrency_limit_by_name(name).limit
-    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=slots))
-    for each, store in stores.items():
-        made = scheduled(place, each, "--every", "2h", "--store", str(store), *long)
-        runs[each] = client.create_flow_run_from_deployment(made["deployment"]).id
-        place.until(lambda store=store: any(store.glob("stages/embed/*")), f"{each} has done what needs no slot")
-    place.until(lambda: any(stores["left"].glob(".work/finetune-*/checkpoint/*")), "the first is at work")
-    assert not any(stores["right"].glob(".work/align-*"))
-    client.set_flow_run_state(runs["left"], Cancelling())
-    place.until(lambda: any(stores["right"].glob(".work/finetune-*/checkpoint/*")), "the second has got the slot")
-    client.set_flow_run_state(runs["right"], Cancelling())
-    place.until(lambda: all(ended(client.read_flow_run(run)) for run in runs.values()), "both have ended")
-    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=before))
-
-
 def test_data_that_changes_starts_a_run(place: Place, client: SyncPrefectClient, worker: None) -> None:
     data = place.folder / "incoming"
     data.mkdir()
     (data / "a.npz").write_bytes(b"one")
-    schedule = scheduled(place, "arrivals", "--on-change", str(data), "--every", "4")
+    schedule = scheduled(place, "arrivals", "--on-change", str(data), "--every", "8")  # a look takes 4
     place.until(lambda: len(runs_of(client, schedule, "Completed")) == 1, "the folder has been found at rest")
     watch = {"deployment": client.read_deployment_by_name("watch/arrivals").id}
     looks = len(runs_of(client, watch, "Completed"))
@@ -405,17 +383,42 @@ def test_data_that_changes_starts_a_run(place: Place, client: SyncPrefectClient,
         client.read_deployment(watch["deployment"])
 
 
+def test_runs_of_two_deployments_take_turns_on_one_slot(place: Place, client: SyncPrefectClient, worker: None) -> None:
+    """Each takes all there is; the limit of the machine's memory is lowered to what one needs.
+
+    The second is left at work.
+    """
+    stores = {name: place.folder / name for name in ("left", "right")}
+    long = ["-s", "finetune.epochs=100000", "-s", "finetune.patience=100000"]
+    runs = {}
+    name, slots, _ = needs(plan(load_config(place.config)))
+    with contextlib.suppress(ObjectAlreadyExists):
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
+    before = client.read_global_concurrency_limit_by_name(name).limit
+    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=slots))
+    taken = lambda: client.read_global_concurrency_limit_by_name(name).active_slots  # noqa: E731
+    for each, store in stores.items():
+        made = scheduled(place, each, "--every", "2h", "--store", str(store), *long)
+        runs[each] = client.create_flow_run_from_deployment(made["deployment"]).id
+        place.until(lambda store=store: any(store.glob("stages/embed/*")), f"{each} has done what needs no slot")
+    place.until(lambda: any(stores["left"].glob(".work/finetune-*/checkpoint/*")), "the first is at work")
+    assert taken() == slots
+    assert not any(stores["right"].glob(".work/align-*"))
+    client.set_flow_run_state(runs["left"], Cancelling())
+    place.until(lambda: any(stores["right"].glob(".work/finetune-*/checkpoint/*")), "the second has got the slot")
+    assert taken() == slots
+    place.until(lambda: ended(client.read_flow_run(runs["left"])), "the first has ended")
+    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=before))
+
+
 def test_serve_ends_with_its_runs_within_ten_seconds(place: Place, client: SyncPrefectClient, worker: None) -> None:
-    endless = scheduled(
-        place, "endless", "--every", "2h", "-s", "finetune.epochs=100000", "-s", "finetune.patience=100000"
-    )
-    run = client.create_flow_run_from_deployment(endless["deployment"])
-    place.until(lambda: client.read_flow_run(run.id).state_name == "Running", "it is running")
+    """With the run that the test before has left."""
+    (run,) = runs_of(client, {"deployment": client.read_deployment_by_name("adapt/right").id}, "Running")
     begun = time.monotonic()
     assert place.stop("serve") == 0
     assert time.monotonic() - begun < 10
     assert client.read_flow_run(run.id).state_name == "Crashed"
-    assert f"endless ({run.id}): crashed\nstopped\n" in place.said("serve")
+    assert f"right ({run.id}): crashed\nstopped\n" in place.said("serve")
 
 
 def test_ctrl_c_ends_it_as_well(place: Place) -> None:

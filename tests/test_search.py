@@ -18,6 +18,7 @@ from orca.store import Store
 from orca.sweeps.grid import Span, check_grid, load_grid
 from orca.sweeps.study import plan_search
 from orca.sweeps.trials import COMPLETE, FIRST_EPOCH, Trials, check_optuna, step_of
+from tests.sweeping import in_children
 from tests.test_run import settings
 from tests.test_sweep import command, document, harness, kill_when, place, stages, write_grid  # noqa: F401 - fixtures
 
@@ -235,7 +236,8 @@ def test_a_killed_trial_goes_on_another_time(place: Path, tmp_path: Path) -> Non
     varied = {"finetune.epochs": [60], "finetune.patience": [60], "finetune.lr": {"low": 1e-4, "high": 1e-3}}
     grid = write_grid(place, "killed-trial", search="optuna", samples=1, aligns=["none"], settings=varied)
     killer = kill_when(lambda: any((tmp_path / ".work").glob("finetune-*/checkpoint/state*")))
-    stopped = command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json")
+    with in_children():
+        stopped = command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json")
     killer.join()
     (lost,) = document(stopped)["trials"]
     assert (stopped.exit_code, lost["state"], document(stopped)["runs"]) == (1, "failed", [])
@@ -266,15 +268,3 @@ def test_what_is_missing_is_told_before_work(place: Path, tmp_path: Path, monkey
     assert "`search: optuna` needs the package optuna: pip install 'orca[optuna]'" in refused.stderr
     with pytest.raises(InputError, match="needs the package optuna"):
         check_optuna()
-
-
-@pytest.mark.parametrize("kind", ["dask"])  # sweeps on Ray are in test_clusters.py; a search submits by the same code
-@pytest.mark.filterwarnings("ignore")  # that package's own
-def test_a_cluster_searches_too(kind: str, place: Path, tmp_path: Path) -> None:  # noqa: F811
-    if importlib.util.find_spec(f"prefect_{kind}") is None:
-        pytest.skip(f"prefect-{kind} is not installed: pip install 'orca[{kind}]'")
-    grid = write_grid(place, f"search-on-{kind}", **{**GRID, "samples": 3, "settings": {"finetune.lr": [1e-3, 2e-3]}})
-    result = command("sweep", grid, "--runner", kind, "--workers", 2, "--store", tmp_path / "store", "--json")
-    assert result.exit_code == 0, result.stderr
-    assert [row["state"] for row in document(result)["trials"]] == ["completed"] * 3
-    assert stages(tmp_path / "store")["evaluate"] == 1

@@ -30,12 +30,25 @@ from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import check_grid, load_grid
 from orca.sweeps.sharing import share
-from tests.sweeping import AXES, GRID, command, document, recording, stages, states, task_runs, tiny_place, write_grid
+from tests.records import recording
+from tests.sweeping import (
+    AXES,
+    GRID,
+    command,
+    document,
+    in_children,
+    in_turn,
+    stages,
+    states,
+    task_runs,
+    tiny_place,
+    write_grid,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def harness() -> Iterator[None]:
-    with recording():
+    with recording(), in_turn():
         yield
 
 
@@ -49,7 +62,7 @@ def first(place: Path) -> Any:
     """A sweep of four runs, of which a diverging one fails at once, beside a task whose data is not there."""
     tasks = [str(place / "tiny.yaml"), "signdigits"]
     grid = write_grid(place, "grid", **GRID, tasks=tasks, exclude=[{"task": "signdigits", "method": "head"}])
-    with pytest.MonkeyPatch.context() as patch:
+    with in_children(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORCA_DATA", str(place / "nowhere"))
         return command("sweep", grid, "--workers", 2, "--store", place / "store", "--json")
 
@@ -218,7 +231,8 @@ def test_a_killed_job_fails_its_run_alone_and_goes_on_where_it_was(place: Path, 
         name for name, job in sharing.jobs.items() if job.stage == "finetune" and job.config.finetune.epochs == 60
     ]
     killer = kill_when(lambda: any((tmp_path / ".work" / victim / "checkpoint").glob("*")))
-    found = document(command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json"))
+    with in_children():
+        found = document(command("sweep", grid, "--workers", 1, "--store", tmp_path, "--json"))
     killer.join()
     assert states(found, "finetune.epochs") == {(60,): "failed", (2,): "completed", (3,): "completed"}
     assert found["runs"][0]["reason"] == (

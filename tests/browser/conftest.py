@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from orca.config import check_config
 from tests.browser.pages import Pages, chromium
 from tests.browser.served import NAME
+from tests.records import prepared_home
 from tests.served import Server, started, wait_for
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -98,7 +99,7 @@ def serving(server: Server, config: dict[str, Any], folder: Path) -> Iterator[st
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     config = check_config(settings(folder, save_tiny_body(folder / "tiny-body"))).model_dump(mode="json")
-    with started(folder / "home") as server, serving(server, config, folder) as deployment:
+    with started(prepared_home(folder / "home")) as server, serving(server, config, folder) as deployment:
         site = Site(server, deployment, config)
         site.completed, site.failed = site.start(), site.start(body={"name": str(folder / "no-such-body")})
         text = f"## Error 0.03\n\n| this run | linear |\n|---|---|\n| 0.03 | 0.12 |\n\n![learning curve]({picture()})"
