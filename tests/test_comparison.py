@@ -125,3 +125,13 @@ def test_tables_without_shifts_ranks_or_runs(tmp_path: Path) -> None:
     assert "| fsdd | head | - | - | - | - | - | - | - | 0 of 1 |" in page
     assert to_csv(rows, places_of(document)).count("\n") == 3
     assert tradeoff(compared(store(tmp_path / "none", {("fsdd", "head"): [None]}))) is None
+
+
+def test_rows_are_told_apart_by_settings_that_are_lists_or_the_metric(tmp_path: Path) -> None:
+    document = store(tmp_path, {("fsdd", "full"): [0.2, None, None, None]})
+    settings = [([], "error"), ([], "error"), (["noise"], "error"), ([], "accuracy")]
+    for run, (augment, metric) in zip(document["runs"], settings, strict=True):
+        run |= {"finetune.augment": augment, "metric": metric}
+    document["axes"] += ["finetune.augment", "metric"]
+    found = [(row["finetune.augment"], row["metric"], row["seeds"], row["of"]) for row in compared(document)]
+    assert found == [([], "error", 1, 2), (["noise"], "error", 0, 1), ([], "accuracy", 0, 1)]

@@ -23,7 +23,7 @@ from filelock import FileLock
 from flows.sweeps.processes import JobKilled, Processes
 from flows.sweeps.runners import check_runner
 from flows.sweeps.table import SweepTable, planned, read_sweep
-from flows.sweeps.text import means, means_text
+from flows.sweeps.text import means_text
 from orca.errors import InputError
 from orca.runtime import read_json
 from orca.store import Store
@@ -118,11 +118,16 @@ def test_a_comparison_gives_means_over_seeds_and_says_how_the_test_set_was_used(
     assert found["compare"].startswith("compare-tiny-")
     head = [row["test"] for row in found["runs"] if row["method"] == "head"]
     assert found["means"][1]["test"]["mean"] == pytest.approx(sum(head) / 2)
-    shown = means_text(found)
+    shown = means_text(found, found["means"])
     header, *rows = shown.splitlines()
-    assert header.split() == ["task", "body", "align", "method", "metric", "test", "validation", "seeds"]
-    assert [row.split()[:4] for row in rows[:2]] == [["tiny", "tiny-body", "none", m] for m in ("full", "head")]
+    assert header.split()[:4] == ["task", "method", "metric", "test"]
+    assert [row.split()[:2] for row in rows[:2]] == [["tiny", method] for method in ("full", "head")]
     assert all("±" in row and row.endswith("  2") for row in rows[:2])
+    assert found["means"][1]["difference"]["seeds"] == 2
+    assert found["means"][1]["trained"] < found["means"][0]["trained"]
+    folder = place / "store" / "sweeps" / found["compare"]
+    assert json.loads((folder / "comparison.json").read_text()) == found["means"]
+    assert all((folder / f"comparison.{kind}").is_file() for kind in ("md", "csv", "svg"))
     assert "opened once per run, after validation had chosen the epoch" in shown
 
 
@@ -134,34 +139,6 @@ def test_with_one_worker_a_run_is_finished_before_the_next_begins(place: Path, t
     first, second = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("stages/embed/*/manifest.json"))
     reports = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/report.html"))
     assert first < reports[0] < second < reports[1]
-
-
-def test_means_count_what_is_completed_and_spread_needs_two() -> None:
-    def row(method: str, seed: int, test: float | None) -> dict[str, Any]:
-        place = {"run": f"{method}{seed}", "task": "t", "body": "b", "align": "none", "method": method, "seed": seed}
-        if test is None:
-            return {**place, "state": "failed", "reason": "no"}
-        done = {"metric": "error", "higher_is_better": False, "test": test, "validation": test / 2}
-        return {**place, "state": "completed", **done}
-
-    rows = [row("full", 0, 1.0), row("full", 1, 3.0), row("head", 0, 0.5), row("head", 1, None)]
-    full, head = means({"axes": AXES, "runs": rows})
-    assert (full["test"], full["seeds"], full["of"]) == ({"mean": 2.0, "spread": pytest.approx(2**0.5)}, 2, 2)
-    assert full["validation"]["mean"] == 1.0
-    assert (head["test"], head["seeds"], head["of"]) == ({"mean": 0.5, "spread": None}, 1, 2)
-
-
-def test_means_are_told_apart_by_settings_that_are_lists_or_the_metric() -> None:
-    def row(seed: int, augment: list[str], metric: str, **facts: Any) -> dict[str, Any]:
-        place = {"task": "t", "body": "b", "align": "none", "method": "full", "seed": seed}
-        return {"run": "r", "state": "failed", **place, "finetune.augment": augment, "metric": metric, **facts}
-
-    done = {"state": "completed", "higher_is_better": False, "test": 1.0, "validation": 1.0}
-    rows = [row(0, [], "error", **done), row(1, [], "error"), row(0, ["noise"], "error"), row(0, [], "accuracy")]
-    found = means({"axes": [*AXES, "finetune.augment", "metric"], "runs": rows})
-    assert [(mean["finetune.augment"], mean["metric"], mean["seeds"], mean["of"]) for mean in found] == [
-        ([], "error", 1, 2), (["noise"], "error", 0, 1), ([], "accuracy", 0, 1)
-    ]  # fmt: skip
 
 
 def test_a_setting_may_be_a_list_and_the_table_names_its_axes(first: Any, place: Path) -> None:
