@@ -89,10 +89,13 @@ class AdaptedModel(nn.Module):
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         """Inputs (B, C, *S) or (B, F) to logits or values (B, K), or to a field or mask (B, C, *S)."""
-        tokens = self.encode(x, length)
+        return self.read(self.encode(x, length), tuple(x.shape[2:]))
+
+    def read(self, tokens: Tokens, size: tuple[int, ...]) -> Tensor:
+        """The encoder's features of inputs of a size to the answer."""
         if not isinstance(self.predictor, FieldDecoder):
             return self.predictor(tokens.x, tokens.mask)
-        size, trained = tuple(x.shape[2:]), self.layout.input_shape[1:]
+        trained = self.layout.input_shape[1:]
         target = tuple(
             math.ceil(t * s / i) for t, s, i in zip(self.layout.target_shape[1:], size, trained, strict=True)
         )
@@ -117,10 +120,21 @@ class AdaptedModel(nn.Module):
         ends = LayerGroup("embedder", (self.embedder,)), LayerGroup("head", (self.predictor,))
         return [ends[0], *body_groups(self.encoder), ends[1]]
 
-    def equip(self, method: MethodChoice, origin: Origin | None = None, *, base: Base | None = None) -> None:
-        """Puts in what a method inserts, and keeps what it is; random numbers come from torch's global generator."""
+    def equip(
+        self, method: MethodChoice, origin: Origin | None = None, *, base: Base | None = None, rows: int = 0
+    ) -> None:
+        """Puts in what a method inserts, and keeps what it is; random numbers come from torch's global generator.
+
+        Args:
+            method: what is to train.
+            origin: what inserted modules may start from; None where their weights are loaded afterwards.
+            base: where the body's weights are from.
+            rows: training examples, for a predictor that remembers them.
+        """
         method.insert(self.encoder, origin)
-        self.spec = self.spec.model_copy(update={"method": method, "base": base})
+        if (own := method.predictor(self.layout, self.embedder.width, rows)) is not None:
+            self.predictor = own.to(next(self.parameters()).device)
+        self.spec = self.spec.model_copy(update={"method": method, "base": base, "rows": rows})
 
     def merge(self) -> None:
         """Folds what the method inserted into the body's weights: the same function but for rounding, of plain layers.
@@ -236,7 +250,7 @@ class AdaptedModel(nn.Module):
         if part and spec.base is not None:
             load_part(model.encoder, body_weights(spec.base, online=online))
         if spec.method is not None:
-            spec.method.insert(model.encoder)
+            model.equip(spec.method, base=spec.base, rows=spec.rows)
         load_into(model, load_tensors(file)[0], str(file), left_out=model.untrained() if part else ())
         return model.eval()
 

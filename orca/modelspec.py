@@ -38,6 +38,7 @@ class ModelSpec(BaseModel):
         law: shapes of what the embedder copied from the body.
         average: names of augmentations whose view of an input is answered too.
         method: what trained, and what was inserted for it; None in a model that no method is known of.
+        rows: training examples, for a predictor that remembers them.
         base: where the weights are that did not train; None where all were random.
     """
 
@@ -53,6 +54,7 @@ class ModelSpec(BaseModel):
     law: dict[str, Any]
     average: tuple[str, ...] = ()
     method: MethodChoice | None = None
+    rows: int = 0
     base: Base | None = None
 
 

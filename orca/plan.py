@@ -98,7 +98,8 @@ class Plan:
         base = Base(name=config.body.name, revision=config.body.revision, sha256=files.sha256)
         runtime.seed_everything(config.seed)
         origin = Origin(lambda: load_body(config.body, files=files), self.data().layout.classes)
-        model.equip(config.finetune.choice, origin, base=base if config.method.pretrained else None)
+        rows, kept = len(self.data().train), base if config.method.pretrained else None
+        model.equip(config.finetune.choice, origin, base=kept, rows=rows)
 
 
 def check_stage(name: str | None) -> None:
@@ -148,6 +149,7 @@ def _check_fit(made: Plan) -> None:
     config, layout = made.config, made.data().layout
     made.metric()
     made.augment()
+    config.finetune.choice.check_target(layout.target)
     if config.method.demanding:
         config.finetune.choice.try_on(runtime.read_json(made.files.path / "config.json"))
     if config.finetune.positive_weight is not None and layout.target != "multilabel":

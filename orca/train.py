@@ -19,10 +19,12 @@ from orca.batches import answers, autocast, to_batch
 from orca.checkpoint import Checkpoint, load_part, load_tensors, save_tensors
 from orca.errors import TrainingError
 from orca.finetuning import FinetuneConfig, make_optimizer, rate_factor
+from orca.frozen import FrozenFeatures, pays
+from orca.methods import Neighbours
 from orca.metrics import Metric
 from orca.model import AdaptedModel
 from orca.runtime import generator, rng, seed_everything
-from orca.types import Examples, TargetKind
+from orca.types import DENSE, Examples, TargetKind
 
 Progress = Callable[[dict[str, Any]], None]
 Tell = Callable[[float, dict[str, Any]], None]
@@ -131,6 +133,9 @@ class Fit:
         self.seed = seed
         self.scale = getattr(model.predictor, "std", None) if model.layout.target in ("scalar", "field") else None
         self.best_file = work / "checkpoint" / "best.safetensors"
+        self.features = FrozenFeatures(model, work / "checkpoint" / "features", device=self.device, dtype=dtype)
+        self.forward: Callable[..., Tensor] = model
+        self.answer: Callable[..., Tensor] = model.answer
         self.state = FitState()
         self.lengths = config.choice.lengths(config.epochs)
         self.trained: dict[int, nn.Parameter] = {}  # in this phase and those before it
@@ -146,11 +151,13 @@ class Fit:
         """
         config, state = self.config, self.state
         seed_everything(self.seed)
+        if config.validation_samples:
+            val = _some(val, config.validation_samples)
+        if not self.lengths:
+            return self._remember(train, val)
         for phase in range(self.checkpoint.facts().get("phase", 0) + 1):
             self._enter(phase)
         self.checkpoint.restore()
-        if config.validation_samples:
-            val = _some(val, config.validation_samples)
         started, first = time.perf_counter(), state.epoch
 
         def tell(done: float, facts: dict[str, Any]) -> None:
@@ -182,19 +189,46 @@ class Fit:
         self._enter(self.state.phase)
         save_tensors(self.best_file, self.checkpoint.part())
 
+    def _remember(self, train: Examples, val: Examples) -> FitReport:
+        """In place of epochs, where nothing trains: the predictor keeps the training set."""
+        assert isinstance(self.model.predictor, Neighbours)
+        with self.features as features:
+            known = features.of("train", train)
+            self.model.predictor.remember(*to_batch(known, np.arange(len(known)), self.device)[:2])
+        scores = answers(self.model, val, device=self.device, dtype=self.dtype, call=self.model.answer)
+        total = sum(p.numel() for p in self.model.parameters())
+        return FitReport(0, self.metric.fn(scores, val.truth()), [], 0, total)
+
     def _phase(self, train: Examples, val: Examples, tell: Tell) -> None:
-        """The epochs of the phase that are left, fewer where validation no longer improves."""
-        state, patience = self.state, self.config.patience
-        end = state.start + self.lengths[state.phase]
-        while state.epoch < end and state.epoch - max(state.best_epoch, state.start) <= patience:
+        """The epochs of the phase that are left, on features computed once where these stay as they are."""
+        each = self.config.epoch_samples or len(train)
+        dense = self.model.layout.target in DENSE
+        rows = each * self.lengths[self.state.phase]
+        if not self.frozen or self.augment or self._ended() or not pays(train, rows, dense=dense):
+            self.forward, self.answer = self.model, self.model.answer
+            self._epochs(train, val, tell)
+            return
+        with self.features as features:
+            self.forward = self.answer = features.answer
+            self._epochs(features.of("train", train), features.of("val", val), tell)
+
+    def _ended(self) -> bool:
+        """Whether the phase has had its epochs, or validation no longer improves."""
+        state = self.state
+        late = state.epoch - max(state.best_epoch, state.start) > self.config.patience
+        return late or state.epoch >= state.start + self.lengths[state.phase]
+
+    def _epochs(self, train: Examples, val: Examples, tell: Tell) -> None:
+        """The epochs of the phase that are left."""
+        while not self._ended():
             begun = time.perf_counter()
             loss = self._epoch(train, tell)
-            scores = answers(self.model, val, device=self.device, dtype=self.dtype, call=self.model.answer)
+            scores = answers(self.model, val, device=self.device, dtype=self.dtype, call=self.answer)
             value = self.metric.fn(scores, val.truth())
-            record = {"epoch": state.epoch + 1, "train_loss": loss, "val_metric": value}
+            record = {"epoch": self.state.epoch + 1, "train_loss": loss, "val_metric": value}
             record |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - begun}
             self._keep(value, record)
-            tell(state.epoch, record)
+            tell(self.state.epoch, record)
 
     def _epoch(self, train: Examples, tell: Tell) -> float:
         """One pass; returns the mean loss per sample."""
@@ -224,7 +258,7 @@ class Fit:
         for part in np.array_split(index, min(self.config.accumulate, len(index))):
             x, y, length = to_batch(train, part, self.device)
             with autocast(self.device, self.dtype):
-                output = self.model(vary(x, length), length)
+                output = self.forward(vary(x, length), length)
             loss = loss_of(output, y, self.model.layout.target, self.scale, positive=self.config.positive_weight)
             (loss * (len(part) / len(index))).backward()
             summed += loss.item() * len(part)

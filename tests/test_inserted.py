@@ -14,7 +14,7 @@ from torch import Tensor
 
 from orca.bodies import FAMILIES, Body, BodyConfig, load_body, locate_body
 from orca.errors import InputError
-from orca.methods import METHODS, MethodChoice, Origin
+from orca.methods import METHODS, MethodChoice, Neighbours, Origin
 from orca.model import AdaptedModel
 from orca.modelspec import Base
 from tests.test_methods import LACKS, MARKS, choice_of, equipped
@@ -22,7 +22,7 @@ from tests.tiny import save_tiny_body, tiny_adapted, tiny_body, tiny_config, tin
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 X, LENGTH = torch.from_numpy(tiny_examples("classes", 5).x), torch.tensor([12, 5, 9, 1, 12])
-UNCHANGED = ("lora", "ia3", "adapter", "partial", "bitfit", "layernorm", "full", "head", "lp-ft")
+UNCHANGED = ("lora", "ia3", "adapter", "partial", "bitfit", "layernorm", "full", "head", "lp-ft", "peft-ft")
 
 
 def perturbed(model: AdaptedModel) -> AdaptedModel:
@@ -71,7 +71,9 @@ def based(name: str, family: str, folder: Path) -> AdaptedModel:
     files = locate_body(BodyConfig(name=str(folder)))
     model = tiny_adapted("classes", family)
     model.encoder.load_state_dict(load_body(BodyConfig(name=str(folder)), files=files).encoder.state_dict())
-    model.equip(choice_of(name), base=Base(name=str(folder), sha256=files.sha256))
+    model.equip(choice_of(name), base=Base(name=str(folder), sha256=files.sha256), rows=9)
+    if isinstance(model.predictor, Neighbours):
+        model.predictor.remember(torch.randn(9, 16), torch.arange(9) % 3)
     return perturbed(model)
 
 

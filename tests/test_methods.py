@@ -33,7 +33,7 @@ def choice_of(name: str) -> MethodChoice:
 def equipped(name: str, family: str = "bert", *, seed: int = 0) -> tuple[AdaptedModel, MethodChoice]:
     model, choice = tiny_adapted("classes", family), choice_of(name)
     torch.manual_seed(seed)
-    model.equip(choice)
+    model.equip(choice, rows=9)
     return model, choice
 
 
@@ -56,6 +56,7 @@ def wanted(model: AdaptedModel, name: str, phase: int = 0) -> set[str]:
         "partial": [{n for n in names if n.startswith(("encoder.blocks.1.", "encoder.norm."))} | ends],
         "bitfit": [{n for n in names if n.endswith(".bias")} | ends],
         "lp-ft": [head, names],
+        "peft-ft": [{n for n in names if ".lora_" in n} | ends, names],
     } | {inserting: [{n for n in names if mark in n} | ends] for inserting, mark in MARKS.items()}
     return told[name][phase]
 

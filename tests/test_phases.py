@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from orca.checkpoint import load_tensors
-from orca.methods import METHODS
+from orca.methods import METHODS, MethodChoice
 from tests.test_methods import OPTIONS
 from tests.test_train import Stopped, fit, weights
 
-every_method = pytest.mark.parametrize("name", METHODS.names())
+every_method = pytest.mark.parametrize("name", [m.name for m in METHODS if MethodChoice(name=m.name).phases])
 
 
 class Watch:

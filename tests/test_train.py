@@ -28,7 +28,7 @@ def fit(work: Path, target: str = "classes", *, count: int = 48, progress=quiet,
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
     config = FinetuneConfig(**{"epochs": 3, "batch_size": 16, "lr": 1e-3, **settings})
-    model.equip(config.choice)
+    model.equip(config.choice, rows=count)
     loop = Fit(
         model,
         config,

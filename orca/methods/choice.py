@@ -11,6 +11,7 @@ from torch import nn
 from orca.bodies import Encoder, LayerGroup, build_encoder
 from orca.errors import InputError
 from orca.methods.method import INSERTED, METHODS, Method, Options, Origin, Phase, body_groups, places
+from orca.types import Layout, TargetKind
 
 
 class MethodChoice(BaseModel):
@@ -56,6 +57,11 @@ class MethodChoice(BaseModel):
         if self.method.insertion is not None:
             self.method.insertion.insert(encoder, self.given, origin)
 
+    def predictor(self, layout: Layout, width: int, rows: int) -> nn.Module | None:
+        """What stands for the predictor of a task, for features of this width and so many training examples, if any."""
+        make = self.method.predictor
+        return None if make is None else make(self.given, layout, width, rows)
+
     def merge(self, encoder: Encoder) -> None:
         """Folds what the method inserted into the encoder's weights; the function stays the same but for rounding.
 
@@ -72,9 +78,11 @@ class MethodChoice(BaseModel):
         """The epochs of each phase, at least one.
 
         Raises:
-            InputError: there are fewer epochs than phases.
+            InputError: there are fewer epochs than phases, or an embedder is to train where nothing does.
         """
         phases = self.phases
+        if not phases and self.train_embedder is not None:
+            raise InputError(f"nothing trains in '{self.name}'; leave finetune.train_embedder out")
         if epochs < len(phases):
             raise InputError(f"'{self.name}' trains in {len(phases)} phases; finetune.epochs is {epochs}, give more")
         ends, done = [0], 0.0
@@ -108,6 +116,15 @@ class MethodChoice(BaseModel):
             for parameter in group.parameters():
                 parameter.requires_grad_(id(parameter) in training)
         return chosen
+
+    def check_target(self, target: TargetKind) -> None:
+        """Whether the method can answer targets of this kind.
+
+        Raises:
+            InputError: it cannot.
+        """
+        if (able := self.method.targets) and target not in able:
+            raise InputError(f"'{self.name}' answers {', '.join(able)}; the target is {target}; choose another method")
 
     def try_on(self, hf_config: dict[str, Any]) -> None:
         """Whether a body of this Hugging Face configuration has what the method needs, found without its weights.

@@ -12,6 +12,7 @@ from torch import nn
 from orca.bodies import FAMILIES, Body, Encoder, LayerGroup
 from orca.errors import InputError
 from orca.registry import Registry
+from orca.types import Layout, TargetKind
 
 INSERTED = "inserted"  # marks modules that a method puts into a body
 
@@ -113,6 +114,9 @@ class Method:
         pretrained: whether the body starts from its pretrained weights, or from random ones.
         aligned: whether the align stage comes before it.
         insertion: what it puts into the body.
+        predictor: makes what stands for the predictor and remembers the training set, from options, layout, width of
+            the features and number of training examples; None leaves the predictor.
+        targets: the kinds of target it can answer; none for all.
         demanding: whether a body may lack what it needs; it is then tried on the body's shape before any work.
         version: raised when the meaning of its result changes; part of the key of stored work.
     """
@@ -125,6 +129,8 @@ class Method:
     pretrained: bool = True
     aligned: bool = True
     insertion: Insertion | None = None
+    predictor: Callable[[Any, Layout, int, int], nn.Module] | None = None
+    targets: tuple[TargetKind, ...] = ()
     demanding: bool = False
     version: int = 1
 
