@@ -78,7 +78,6 @@ def train(steps: int, work: Path) -> dict[str, float]:
 
     from orca.bodies import Body
     from orca.build import EmbedConfig, training_statistics
-    from orca.methods import METHODS
     from orca.metrics import METRICS
     from orca.model import AdaptedModel
     from orca.tasks import TASKS
@@ -95,7 +94,7 @@ def train(steps: int, work: Path) -> dict[str, float]:
         task=task.name, layout=splits.layout, encoding=task.encoding, config=EmbedConfig(tokens=32),
     )  # fmt: skip
     config = FinetuneConfig(epochs=1, batch_size=32, epoch_samples=32 * steps, validation_samples=100)
-    fit = Fit(model, METHODS.get("full"), config, metric=METRICS.get(task.metric), seed=0, dtype=None, work=work)
+    fit = Fit(model, config, metric=METRICS.get(task.metric), seed=0, dtype=None, work=work)
     fit.run(splits.train, splits.val, progress=lambda facts: None)
     return told | {"train_seconds": time.perf_counter() - begun, "peak": peak(), "steps": steps}
 

@@ -175,7 +175,10 @@ def methods(as_json: JsonOption = False) -> None:
     """List the ways to finetune."""
     with exit_codes():
         from orca.methods import METHODS
-    _listing([{"method": m.name, "trains": m.summary, "source": m.source} for m in METHODS], as_json=as_json)
+    rows = [
+        {"method": m.name, "trains": m.summary, "options": m.options.defaults(), "source": m.source} for m in METHODS
+    ]
+    _listing(rows, as_json=as_json)
 
 
 @app.command()

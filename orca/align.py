@@ -141,7 +141,7 @@ class Align:
         self.best_file = work / "checkpoint" / "best.safetensors"
         self.state = AlignState()
         self.checkpoint = Checkpoint(
-            work / "checkpoint" / "state.safetensors", model.embedder, self.optimizer, self.state, align=self.draw
+            work / "checkpoint" / "state.safetensors", model.embedder, self.optimizer, state=self.state, align=self.draw
         )
 
     def run(self, train: Examples, val: Examples, *, progress: Progress) -> AlignState:

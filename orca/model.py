@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from embedders import FieldDecoder, InputEmbedder, Tokens, pool
@@ -31,41 +30,16 @@ from orca.build import (
     embedding_law,
     law_shape,
 )
-from orca.checkpoint import load_into, load_tensors, save_tensors
+from orca.checkpoint import load_into, load_part, load_tensors, save_tensors
 from orca.errors import InputError
+from orca.methods import MethodChoice, Origin, body_groups
+from orca.modelspec import Base, ModelSpec, body_weights
 from orca.runtime import read_json, write_json
 from orca.tasks.encodings import Encoding
 from orca.types import Examples, Layout, TargetKind
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, TRAINED = "config.json", "model.safetensors", "trained.safetensors"
 BINARY: tuple[TargetKind, ...] = ("multilabel", "mask")  # a logit for each answer
-
-
-class ModelSpec(BaseModel):
-    """All that a model is rebuilt from, but for its weights.
-
-    Attributes:
-        task: name of the task.
-        layout: the task's layout.
-        encoding: how raw data becomes the model's input.
-        embed: how that becomes tokens.
-        body: the body's Hugging Face configuration.
-        causal: whether its attention is causal.
-        law: shapes of what the embedder copied from the body.
-        average: names of augmentations whose view of an input is answered too.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = 1
-    task: str
-    layout: Layout
-    encoding: Encoding
-    embed: EmbedConfig
-    body: dict[str, Any]
-    causal: bool
-    law: dict[str, Any]
-    average: tuple[str, ...] = ()
 
 
 class AdaptedModel(nn.Module):
@@ -128,10 +102,13 @@ class AdaptedModel(nn.Module):
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         """Inputs (B, C, *S) or (B, F) to logits or values (B, K), or to a field or mask (B, C, *S)."""
-        tokens = self.encode(x, length)
+        return self.read(self.encode(x, length), tuple(x.shape[2:]))
+
+    def read(self, tokens: Tokens, size: tuple[int, ...]) -> Tensor:
+        """The encoder's features of inputs of a size to the answer."""
         if not isinstance(self.predictor, FieldDecoder):
             return self.predictor(tokens.x, tokens.mask)
-        size, trained = tuple(x.shape[2:]), self.layout.input_shape[1:]
+        trained = self.layout.input_shape[1:]
         target = tuple(
             math.ceil(t * s / i) for t, s, i in zip(self.layout.target_shape[1:], size, trained, strict=True)
         )
@@ -152,12 +129,44 @@ class AdaptedModel(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
     def layer_groups(self) -> list[LayerGroup]:
-        """Ordered, complete partition: embedder, block.0 .. block.n, norm, head."""
-        return [
-            LayerGroup("embedder", (self.embedder,)),
-            *self.encoder.layer_groups(),
-            LayerGroup("head", (self.predictor,)),
-        ]
+        """Ordered, complete partition: embedder, what a method inserted before block.0 .. block.n, norm, head."""
+        ends = LayerGroup("embedder", (self.embedder,)), LayerGroup("head", (self.predictor,))
+        return [ends[0], *body_groups(self.encoder), ends[1]]
+
+    def equip(
+        self, method: MethodChoice, origin: Origin | None = None, *, base: Base | None = None, rows: int = 0
+    ) -> None:
+        """Puts in what a method inserts, and keeps what it is; random numbers come from torch's global generator.
+
+        Args:
+            method: what is to train.
+            origin: what inserted modules may start from; None where their weights are loaded afterwards.
+            base: where the body's weights are from.
+            rows: training examples, for a predictor that remembers them.
+        """
+        method.insert(self.encoder, origin)
+        if (own := method.predictor(self.layout, self.encoder.width, rows)) is not None:
+            self.predictor = own.to(next(self.parameters()).device)
+        self.spec = self.spec.model_copy(update={"method": method, "base": base, "rows": rows})
+
+    def merge(self) -> None:
+        """Folds what the method inserted into the body's weights: the same function but for rounding, of plain layers.
+
+        Raises:
+            InputError: it cannot be folded.
+        """
+        if self.spec.method is not None:
+            self.spec.method.merge(self.encoder)
+        self.spec = self.spec.model_copy(update={"method": None, "base": None})
+
+    def untrained(self) -> set[str]:
+        """Names of the parameters that are as the body has them, because the method leaves them alone."""
+        method, groups = self.spec.method, self.layer_groups()
+        if method is None:
+            return set()
+        phases = [method.parameters(groups, phase) for phase in range(len(method.phases))]
+        trained = {id(p) for chosen in phases for part in chosen.values() for p in part}
+        return {f"encoder.{name}" for name, p in self.encoder.named_parameters() if id(p) not in trained}
 
     def predict(self, x: np.ndarray, length: np.ndarray | None = None, *, batch_size: int = 128) -> np.ndarray:
         """Answers for raw data, as the task's files hold it.
@@ -206,22 +215,38 @@ class AdaptedModel(nn.Module):
         device = next(self.parameters()).device
         return answers(self, data, device=device, batch_size=batch_size, call=self.answer)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes ``config.json`` and ``model.safetensors``."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CONFIG, self.spec.model_dump(mode="json"))
-        save_tensors(folder / WEIGHTS, self.state_dict())
+    def save_pretrained(self, folder: str | Path, *, trained_only: bool = False) -> None:
+        """Writes ``config.json`` and ``model.safetensors``.
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> AdaptedModel:
-        """Reads what :meth:`save_pretrained` wrote, in evaluation mode. The body's own weights are not needed.
+        Args:
+            folder: where to.
+            trained_only: write ``trained.safetensors`` instead, without the weights that are as the body has them.
 
         Raises:
-            InputError: the folder holds no adapted model, or its weights are another model's.
+            InputError: it is not known where these are from.
+        """
+        folder, left_out = Path(folder), self.untrained() if trained_only else set()
+        if left_out and self.spec.base is None:
+            raise InputError("this model does not know where the weights that did not train are from; save it whole")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, self.spec.model_dump(mode="json"))
+        kept = {name: value for name, value in self.state_dict().items() if name not in left_out}
+        save_tensors(folder / (TRAINED if trained_only else WEIGHTS), kept)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, online: bool = False) -> AdaptedModel:
+        """Reads what :meth:`save_pretrained` wrote, in evaluation mode.
+
+        Args:
+            folder: where it is. The body's own weights are not needed, unless the trained part alone lies there.
+            online: whether the hub may be asked for these.
+
+        Raises:
+            InputError: the folder holds no adapted model, its weights are another model's, or the body is not here.
         """
         folder = Path(folder)
-        missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+        file = folder / (TRAINED if (folder / TRAINED).is_file() else WEIGHTS)
+        missing = [path.name for path in (folder / CONFIG, file) if not path.is_file()]
         if missing:
             raise InputError(f"{folder} holds no adapted model: it lacks {' and '.join(missing)}")
         try:
@@ -235,7 +260,12 @@ class AdaptedModel(nn.Module):
         embedder = build_embedder(spec.layout, blank_law(spec.law), statistics, spec.embed)
         encoder = build_encoder(spec.body, causal=spec.causal)
         model = cls(embedder, encoder, build_predictor(spec.layout, embedder, encoder, statistics), spec)
-        load_into(model, load_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
+        part = file.name == TRAINED
+        if part and spec.base is not None:
+            load_part(model.encoder, body_weights(spec.base, online=online))
+        if spec.method is not None:
+            model.equip(spec.method, base=spec.base, rows=spec.rows)
+        load_into(model, load_tensors(file)[0], str(file), left_out=model.untrained() if part else ())
         return model.eval()
 
 

@@ -14,8 +14,9 @@ from orca.bodies import BodyFiles, body_fingerprint, load_body, locate_body
 from orca.build import Statistics, embedding_law
 from orca.config import RunConfig, wrong_names
 from orca.errors import InputError
+from orca.methods import Origin
 from orca.metrics import Metric, check_metric
-from orca.model import AdaptedModel
+from orca.model import AdaptedModel, Base
 from orca.sources import SOURCES, wrong_source
 from orca.tasks import TaskSpec, resolve_task
 from orca.types import DENSE, Examples, Splits
@@ -91,6 +92,15 @@ class Plan:
             calibrate(model.embedder, pairs, embedding_law(body))
         return model.to(self.device)
 
+    def equip(self, model: AdaptedModel) -> None:
+        """Puts what the method inserts into a model, drawn from the run's seed."""
+        config, files = self.config, self.files
+        base = Base(name=config.body.name, revision=config.body.revision, sha256=files.sha256)
+        runtime.seed_everything(config.seed)
+        origin = Origin(lambda: load_body(config.body, files=files), self.data().layout.classes)
+        rows, kept = len(self.data().train), base if config.method.pretrained else None
+        model.equip(config.finetune.choice, origin, base=kept, rows=rows)
+
 
 def check_stage(name: str | None) -> None:
     """Whether there is a stage of this name; None passes.
@@ -157,6 +167,9 @@ def _check_fit(made: Plan) -> None:
     made.metric()
     made.augment()
     _check_vision(made)
+    config.finetune.choice.check_target(layout.target)
+    if config.method.demanding:
+        config.finetune.choice.try_on(runtime.read_json(made.files.path / "config.json"))
     if config.finetune.positive_weight is not None and layout.target != "multilabel":
         raise InputError(
             f"finetune.positive_weight weighs labels that are there, but the target is {layout.target}; leave it out"

@@ -120,9 +120,10 @@ def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, p
 
     def build(out: Path) -> None:
         data, model = made.data(), _model(made, before.path, aligned.path)
+        made.equip(model)
         model.average(config.finetune.augment)
         fit = Fit(
-            model, config.method, config.finetune, metric=metric, seed=config.seed, dtype=made.dtype, work=out,
+            model, config.finetune, metric=metric, seed=config.seed, dtype=made.dtype, work=out,
             augment=made.augment(),
         )  # fmt: skip
         report = fit.run(data.train, data.val, progress=progress)

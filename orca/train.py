@@ -7,74 +7,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from orca.augment import AUGMENTATIONS, Transform, drawn
+from orca.augment import Transform, drawn
 from orca.batches import answers, autocast, to_batch
-from orca.checkpoint import Checkpoint, load_tensors, save_tensors
+from orca.checkpoint import Checkpoint, load_part, load_tensors, save_tensors
 from orca.errors import TrainingError
-from orca.methods import METHODS, Method, apply_method
+from orca.finetuning import FinetuneConfig, make_optimizer, rate_factor
+from orca.frozen import FrozenFeatures, pays
+from orca.methods import Neighbours
 from orca.metrics import Metric
 from orca.model import AdaptedModel
-from orca.registry import Choices
 from orca.runtime import generator, rng, seed_everything
-from orca.types import Examples, TargetKind
+from orca.types import DENSE, Examples, TargetKind
 
 Progress = Callable[[dict[str, Any]], None]
+Tell = Callable[[float, dict[str, Any]], None]
 LEAST_NORM = 0.01  # of a channel of a field, in standard deviations of the training set
-
-
-class FinetuneConfig(BaseModel):
-    """The third stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Finetune")
-
-    method: Annotated[str, Choices(METHODS.names)] = Field(
-        default="full", description="What trains: a name from `orca methods`."
-    )
-    epochs: int = Field(default=10, ge=1, description="Passes over the training set.")
-    batch_size: int = Field(default=32, ge=1, description="Samples per optimiser step.")
-    accumulate: int = Field(default=1, ge=1, description="Micro-batches that a step is computed in, to save memory.")
-    lr: float = Field(default=1e-4, gt=0, title="Learning Rate", description="Peak, of the body's blocks.")
-    embedder_lr: float = Field(
-        default=1e-3, gt=0, title="Learning Rate of the Embedder", description="Peak, of the input embedder."
-    )
-    head_lr: float = Field(
-        default=1e-3, gt=0, title="Learning Rate of the Head", description="Peak, of the output predictor."
-    )
-    weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay of matrices; vectors get none.")
-    warmup: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of all steps in which the rates rise linearly from zero."
-    )
-    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient of one step.")
-    patience: int = Field(default=5, ge=1, description="Epochs without a better validation before training stops.")
-    epoch_samples: int | None = Field(
-        default=None, ge=1, description="Samples per epoch; unset takes the whole training set."
-    )
-    balanced: bool = Field(default=False, description="Draw classes equally often (classes only).")
-    validation_samples: int | None = Field(
-        default=None, ge=2, description="Cap on the validation samples used each epoch; unset takes all."
-    )
-    augment: tuple[Annotated[str, Choices(AUGMENTATIONS.names)], ...] = Field(
-        default=(), description="How training samples are varied anew each epoch, in this order."
-    )
-    positive_weight: float | None = Field(
-        default=None, gt=0, description="Weight of a label that is there against one that is not (multi-label only)."
-    )
-
-    # Settings that came later: stored work of runs that leave them alone keeps its key.
-    LATER: ClassVar = ("augment", "positive_weight")
-
-    def document(self) -> dict[str, Any]:
-        """What the result of the stage depends on."""
-        fields = type(self).model_fields
-        return self.model_dump(exclude={name for name in self.LATER if getattr(self, name) == fields[name].default})
 
 
 @dataclass
@@ -85,6 +39,8 @@ class FitState:
     best_epoch: int = -1
     best_value: float = math.nan
     history: list[dict[str, float]] = field(default_factory=list)
+    phase: int = 0
+    start: int = 0  # epochs before this phase
 
 
 @dataclass(frozen=True)
@@ -129,28 +85,6 @@ def loss_of(
     return (error / norm.clamp(min=1e-12)).mean()
 
 
-def rate_factor(step: int, total: int, warmup: float) -> float:
-    """Linear warm-up over the first share of steps, then cosine decay to zero at the last."""
-    rising = max(1, round(total * warmup)) if warmup > 0 else 0
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
-
-
-def make_optimizer(chosen: dict[str, list[nn.Parameter]], config: FinetuneConfig) -> torch.optim.AdamW:
-    """AdamW with the rate of each layer group; weight decay for matrices only."""
-    rates = {"embedder": config.embedder_lr, "head": config.head_lr}
-    groups = []
-    for name, parameters in chosen.items():
-        rate = rates.get(name, config.lr)
-        for decays in (True, False):
-            part = [p for p in parameters if (p.ndim > 1) == decays]
-            if part:
-                decay = config.weight_decay if decays else 0.0
-                groups.append({"params": part, "lr": rate, "peak": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
-
-
 def epoch_order(data: Examples, config: FinetuneConfig, draw: torch.Generator) -> np.ndarray:
     """The rows of one epoch: a permutation, or draws with equal class frequency; of grouped rows, one of each group."""
     rows = np.arange(len(data)) if data.group is None else _one_of_each(data.group, draw)
@@ -180,8 +114,7 @@ class Fit:
     """One training run of one model; :meth:`run` is the loop, everything before it is set-up.
 
     Args:
-        model: the model, on its device.
-        method: what trains.
+        model: the model, on its device, with all that the method inserts.
         config: the stage's configuration.
         metric: what validation is measured by.
         seed: of the data order, dropout and augmentation.
@@ -191,20 +124,23 @@ class Fit:
     """
 
     def __init__(  # noqa: PLR0913
-        self, model: AdaptedModel, method: Method, config: FinetuneConfig, *, metric: Metric, seed: int,
-        dtype: torch.dtype | None, work: Path, augment: Mapping[str, Transform] | None = None,
+        self, model: AdaptedModel, config: FinetuneConfig, *, metric: Metric, seed: int, dtype: torch.dtype | None,
+        work: Path, augment: Mapping[str, Transform] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.config, self.metric, self.dtype, self.augment = model, config, metric, dtype, augment or {}
         self.device = next(model.parameters()).device
-        self.parameters = apply_method(model.layer_groups(), method)
-        self.optimizer = make_optimizer(self.parameters, config)
         self.draw = generator("order", seed)
         self.seed = seed
         self.scale = getattr(model.predictor, "std", None) if model.layout.target in ("scalar", "field") else None
         self.best_file = work / "checkpoint" / "best.safetensors"
+        self.features = FrozenFeatures(model, work / "checkpoint" / "features", device=self.device, dtype=dtype)
+        self.forward: Callable[..., Tensor] = model
+        self.answer: Callable[..., Tensor] = model.answer
         self.state = FitState()
+        self.lengths = config.choice.lengths(config.epochs)
+        self.trained: dict[int, nn.Parameter] = {}  # in this phase and those before it
         self.checkpoint = Checkpoint(
-            work / "checkpoint" / "state.safetensors", model, self.optimizer, self.state, order=self.draw
+            work / "checkpoint" / "state.safetensors", model, state=self.state, order=self.draw
         )
 
     def run(self, train: Examples, val: Examples, *, progress: Progress) -> FitReport:
@@ -215,9 +151,13 @@ class Fit:
         """
         config, state = self.config, self.state
         seed_everything(self.seed)
-        self.checkpoint.restore()
         if config.validation_samples:
             val = _some(val, config.validation_samples)
+        if not self.lengths:
+            return self._remember(train, val)
+        for phase in range(self.checkpoint.facts().get("phase", 0) + 1):
+            self._enter(phase)
+        self.checkpoint.restore()
         started, first = time.perf_counter(), state.epoch
 
         def tell(done: float, facts: dict[str, Any]) -> None:
@@ -225,32 +165,85 @@ class Fit:
             left = (time.perf_counter() - started) / (done - first) * (config.epochs - done)
             progress({"stage": "finetune", "epochs": config.epochs, "left": left, **facts})
 
-        while state.epoch < config.epochs and state.epoch - max(state.best_epoch, 0) <= config.patience:
-            begun = time.perf_counter()
-            loss = self._epoch(train, tell)
-            scores = answers(self.model, val, device=self.device, dtype=self.dtype, call=self.model.answer)
-            value = self.metric.fn(scores, val.truth())
-            record = {"epoch": state.epoch + 1, "train_loss": loss, "val_metric": value}
-            record |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - begun}
-            self._keep(value, record)
-            tell(state.epoch, record)
-        best, _ = load_tensors(self.best_file)
-        self.model.load_state_dict(best)
-        trained = sum(p.numel() for group in self.parameters.values() for p in group)
+        self._phase(train, val, tell)
+        while state.phase + 1 < len(self.lengths):
+            self._next()
+            self._phase(train, val, tell)
+        load_part(self.model, load_tensors(self.best_file)[0])
+        trained = sum(p.numel() for p in self.trained.values())
         total = sum(p.numel() for p in self.model.parameters())
         return FitReport(state.best_epoch + 1, state.best_value, state.history, trained, total)
 
-    def _epoch(self, train: Examples, tell: Callable[[float, dict[str, Any]], None]) -> float:
+    def _enter(self, phase: int) -> None:
+        """Makes the parameters of a phase train, with an optimiser of their own."""
+        chosen = self.config.choice.apply(self.model.layer_groups(), phase)
+        self.trained |= {id(p): p for part in chosen.values() for p in part}
+        self.frozen = set(chosen) <= {"head"}
+        self.checkpoint.optimizer = self.optimizer = make_optimizer(chosen, self.config)
+        self.checkpoint.left_out = {name for name, p in self.model.named_parameters() if id(p) not in self.trained}
+
+    def _next(self) -> None:
+        """Goes on to the next phase from the best weights; the file of these then holds what trains from now on."""
+        load_part(self.model, load_tensors(self.best_file)[0])
+        self.state.phase, self.state.start = self.state.phase + 1, self.state.epoch
+        self._enter(self.state.phase)
+        save_tensors(self.best_file, self.checkpoint.part())
+
+    def _remember(self, train: Examples, val: Examples) -> FitReport:
+        """In place of epochs, where nothing trains: the predictor keeps the training set."""
+        assert isinstance(self.model.predictor, Neighbours)
+        with self.features as features:
+            known = features.of("train", train)
+            self.model.predictor.remember(*to_batch(known, np.arange(len(known)), self.device)[:2])
+        scores = answers(self.model, val, device=self.device, dtype=self.dtype, call=self.model.answer)
+        total = sum(p.numel() for p in self.model.parameters())
+        return FitReport(0, self.metric.fn(scores, val.truth()), [], 0, total)
+
+    def _phase(self, train: Examples, val: Examples, tell: Tell) -> None:
+        """The epochs of the phase that are left, on features computed once where these stay as they are."""
+        each = self.config.epoch_samples or len(train)
+        dense = self.model.layout.target in DENSE
+        rows = each * self.lengths[self.state.phase]
+        if not self.frozen or self.augment or self._ended() or not pays(train, rows, dense=dense):
+            self.forward, self.answer = self.model, self.model.answer
+            self._epochs(train, val, tell)
+            return
+        with self.features as features:
+            self.forward = self.answer = features.answer
+            self._epochs(features.of("train", train), features.of("val", val), tell)
+
+    def _ended(self) -> bool:
+        """Whether the phase has had its epochs, or validation no longer improves."""
+        state = self.state
+        late = state.epoch - max(state.best_epoch, state.start) > self.config.patience
+        return late or state.epoch >= state.start + self.lengths[state.phase]
+
+    def _epochs(self, train: Examples, val: Examples, tell: Tell) -> None:
+        """The epochs of the phase that are left."""
+        while not self._ended():
+            begun = time.perf_counter()
+            loss = self._epoch(train, tell)
+            scores = answers(self.model, val, device=self.device, dtype=self.dtype, call=self.answer)
+            value = self.metric.fn(scores, val.truth())
+            record = {"epoch": self.state.epoch + 1, "train_loss": loss, "val_metric": value}
+            record |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - begun}
+            self._keep(value, record)
+            tell(self.state.epoch, record)
+
+    def _epoch(self, train: Examples, tell: Tell) -> float:
         """One pass; returns the mean loss per sample."""
         config, total_loss, told = self.config, 0.0, time.perf_counter()
         order = epoch_order(train, config, self.draw)
         starts = range(0, len(order), config.batch_size)
-        steps = config.epochs * len(starts)
+        before, steps = self.state.start * len(starts), self.lengths[self.state.phase] * len(starts)
         self.model.train()
+        if self.frozen:  # nothing is dropped out of features that stay as they are
+            self.model.eval()
+            self.model.predictor.train()
         for i, start in enumerate(starts):
             step = self.state.epoch * len(starts) + i
             for group in self.optimizer.param_groups:
-                group["lr"] = group["peak"] * rate_factor(step, steps, config.warmup)
+                group["lr"] = group["peak"] * rate_factor(step - before, steps, config.warmup)
             total_loss += self._step(train, order[start : start + config.batch_size], step)
             if time.perf_counter() - told > 1:
                 told = time.perf_counter()
@@ -265,7 +258,7 @@ class Fit:
         for part in np.array_split(index, min(self.config.accumulate, len(index))):
             x, y, length = to_batch(train, part, self.device)
             with autocast(self.device, self.dtype):
-                output = self.model(vary(x, length), length)
+                output = self.forward(vary(x, length), length)
             loss = loss_of(output, y, self.model.layout.target, self.scale, positive=self.config.positive_weight)
             (loss * (len(part) / len(index))).backward()
             summed += loss.item() * len(part)
@@ -286,7 +279,7 @@ class Fit:
         state = self.state
         if state.best_epoch < 0 or self.metric.better(value, state.best_value):
             state.best_epoch, state.best_value = state.epoch, value
-            save_tensors(self.best_file, self.model.state_dict())
+            save_tensors(self.best_file, self.checkpoint.part())
         state.epoch += 1
         state.history.append(record)
         self.checkpoint.save()

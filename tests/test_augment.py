@@ -25,7 +25,6 @@ from orca.batches import answers
 from orca.config import check_config
 from orca.errors import InputError
 from orca.evaluate import score
-from orca.methods import METHODS
 from orca.metrics import METRICS
 from orca.model import AdaptedModel
 from orca.tasks.encodings import DnaEncoding
@@ -123,7 +122,7 @@ def fit(work: Path, progress=lambda facts: None, **settings) -> tuple[AdaptedMod
     config = FinetuneConfig(epochs=3, batch_size=16, lr=1e-3, **settings)
     model = tiny_adapted("classes")
     loop = Fit(
-        model, METHODS.get("full"), config, metric=METRICS.get("error"), seed=5, dtype=None, work=work,
+        model, config, metric=METRICS.get("error"), seed=5, dtype=None, work=work,
         augment=dict.fromkeys(config.augment, spec_augment),
     )  # fmt: skip
     report = loop.run(tiny_examples("classes", 48), tiny_examples("classes", 24, seed=1), progress=progress)

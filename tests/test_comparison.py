@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -21,7 +21,11 @@ TRAINED = {"full": 1000, "layernorm": 100, "head": 10}
 
 
 def store(
-    root: Path, tests: Mapping[tuple[str, str], list[float | None]], *, higher: bool = False, shift: float | None = 0.1
+    root: Path,
+    tests: Mapping[tuple[str, str], Sequence[float | None]],
+    *,
+    higher: bool = False,
+    shift: float | None = 0.1,
 ) -> dict[str, Any]:
     """A store with the records of runs, by task and method, one for each seed, None for a failed one; its table."""
     runs = []

@@ -34,7 +34,7 @@ LEVELS = (
         "build",
         "checkpoint",
     ),
-    ("model", "methods", "train", "probe", "align", "bench"),
+    ("model", "modelspec", "methods", "finetuning", "frozen", "train", "probe", "align", "bench"),
     ("evaluate", "pretrained", "predict", "report"),
     ("config", "plan", "keys", "runs", "run", "labelled", "sweeps"),
 )

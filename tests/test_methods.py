@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from orca.batches import to_batch
 from orca.bodies import FAMILIES
-from orca.methods import METHODS, apply_method
+from orca.config import check_config
+from orca.errors import InputError
+from orca.methods import METHODS, MethodChoice
 from orca.model import AdaptedModel
 from orca.train import FinetuneConfig, loss_of, make_optimizer
-from tests.tiny import tiny_adapted, tiny_examples
+from tests.tiny import tiny_adapted, tiny_config, tiny_examples
 
+OPTIONS: dict[str, dict[str, Any]] = {"partial": {"last": 1}}  # where defaults say nothing of a body of two blocks
+PHASES = [(m.name, i) for m in METHODS for i in range(len(MethodChoice(name=m.name).phases))]
 every_method = pytest.mark.parametrize("name", METHODS.names())
+every_phase = pytest.mark.parametrize(("name", "phase"), PHASES)
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
+MARKS = {"lora": ".lora_", "ia3": ".ia3_", "adapter": ".adapter.", "prompt": ".prompt.", "prefix": ".prefix."}
+LACKS = {("bitfit", "modernbert")}  # it has no biases
 
 
-def wanted(model: AdaptedModel, name: str) -> set[str]:
+def choice_of(name: str) -> MethodChoice:
+    return MethodChoice(name=name, options=OPTIONS.get(name, {}))
+
+
+def equipped(name: str, family: str = "bert", *, seed: int = 0) -> tuple[AdaptedModel, MethodChoice]:
+    model, choice = tiny_adapted("classes", family), choice_of(name)
+    torch.manual_seed(seed)
+    model.equip(choice, rows=9)
+    return model, choice
+
+
+def wanted(model: AdaptedModel, name: str, phase: int = 0) -> set[str]:
     """What should train, told by the names of parameters: independent of the rules under test."""
     names = {n for n, _ in model.named_parameters()}
     norms = {
@@ -27,12 +47,18 @@ def wanted(model: AdaptedModel, name: str) -> set[str]:
         for p in ("weight", "bias")
     }
     ends = {n for n in names if n.startswith(("embedder.", "predictor."))}
-    return {
-        "full": names,
-        "scratch": names,
-        "head": {n for n in names if n.startswith("predictor.")},
-        "layernorm": (norms & names) | ends,
-    }[name]
+    head = {n for n in names if n.startswith("predictor.")}
+    told = {
+        "full": [names],
+        "scratch": [names],
+        "head": [head],
+        "layernorm": [(norms & names) | ends],
+        "partial": [{n for n in names if n.startswith(("encoder.blocks.1.", "encoder.norm."))} | ends],
+        "bitfit": [{n for n in names if n.endswith(".bias")} | ends],
+        "lp-ft": [head, names],
+        "peft-ft": [{n for n in names if ".lora_" in n} | ends, names],
+    } | {inserting: [{n for n in names if mark in n} | ends] for inserting, mark in MARKS.items()}
+    return told[name][phase]
 
 
 def backward(model: AdaptedModel) -> None:
@@ -41,33 +67,102 @@ def backward(model: AdaptedModel) -> None:
 
 
 @every_family
-@every_method
-def test_exactly_the_chosen_parameters_get_a_gradient_and_only_they_move(family: str, name: str) -> None:
-    model = tiny_adapted("classes", family)
-    chosen = apply_method(model.layer_groups(), METHODS.get(name))
-    optimizer = make_optimizer(chosen, FinetuneConfig(method=name, lr=0.1, head_lr=0.1, embedder_lr=0.1))
+@every_phase
+def test_exactly_the_chosen_parameters_get_a_gradient_and_only_they_move(family: str, name: str, phase: int) -> None:
+    model, choice = equipped(name, family)
+    if (name, family) in LACKS:
+        with pytest.raises(InputError, match=f"'{name}' finds nothing in this body to train: it trains biases"):
+            choice.apply(model.layer_groups(), phase)
+        return
+    chosen = choice.apply(model.layer_groups(), phase)
+    rates = {"lr": 0.1, "head_lr": 0.1, "embedder_lr": 0.1, "inserted_lr": 0.1}
+    optimizer = make_optimizer(chosen, FinetuneConfig(method=name, **rates))
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     backward(model)
-    assert {n for n, p in model.named_parameters() if p.grad is not None} == wanted(model, name)
+    assert {n for n, p in model.named_parameters() if p.grad is not None} == wanted(model, name, phase)
     optimizer.step()
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     touched = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
-    assert touched <= moved <= wanted(model, name)
+    assert touched <= moved <= wanted(model, name, phase)
+
+
+@every_phase
+def test_a_second_method_undoes_the_first(name: str, phase: int) -> None:
+    model, choice = equipped(name)
+    MethodChoice(name="head").apply(model.layer_groups())
+    choice.apply(model.layer_groups(), phase)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == wanted(model, name, phase)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@every_phase
+def test_the_switch_decides_of_the_embedder_and_of_nothing_else(name: str, phase: int, *, train: bool) -> None:
+    model, choice = equipped(name)
+    choice.model_copy(update={"train_embedder": train}).apply(model.layer_groups(), phase)
+    embedder = {n for n, _ in model.named_parameters() if n.startswith("embedder.")}
+    told = wanted(model, name, phase)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == (
+        told | embedder if train else told - embedder
+    )
+
+
+def test_chosen_blocks_train_and_blocks_that_are_not_there_are_refused() -> None:
+    model = tiny_adapted("classes", "gpt2")
+    chosen = MethodChoice(name="partial", options={"blocks": [0]}).apply(model.layer_groups())
+    assert list(chosen) == ["embedder", "block.0", "head"]  # not the final norm, which comes after the last
+    for options, said in (({"last": 3}, r"\[-1, 0, 1\]"), ({"blocks": [2]}, r"\[2\]")):
+        with pytest.raises(InputError, match=f"chooses blocks {said}, but the body has 2, numbered from 0"):
+            MethodChoice(name="partial", options=options).apply(model.layer_groups())
+
+
+def test_epochs_are_shared_among_phases_and_each_has_one() -> None:
+    def lengths(epochs: int, share: float) -> list[int]:
+        return MethodChoice(name="lp-ft", options={"share": share}).lengths(epochs)
+
+    assert [lengths(10, 0.5), lengths(10, 0.26), lengths(2, 0.99), lengths(3, 0.01)] == [[5, 5], [3, 7], [1, 1], [1, 2]]
+    assert MethodChoice(name="full").lengths(7) == [7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"method": "lp-ft", "epochs": 1}, "'lp-ft' trains in 2 phases; finetune.epochs is 1, give more"),
+        ({"method": "lp-ft", "options": {"shar": 0.5}}, r"shar: there is no such option; it has share \(0.5\)"),
+        ({"method": "lp-ft", "options": {"share": 2}}, r"share: input should be less than 1; it has share \(0.5\)"),
+        ({"method": "full", "options": {"rank": 2}}, "the options of 'full' are not these: rank: .*; it has none"),
+    ],
+)
+def test_options_that_do_not_fit_the_method_are_refused_with_those_that_there_are(settings: Any, said: str) -> None:
+    with pytest.raises(InputError, match=f"finetune: .*{said}"):
+        check_config({"task": "digits", "finetune": settings})
+
+
+def test_what_is_chosen_of_a_method_is_part_of_the_key_and_what_is_left_alone_is_not() -> None:
+    def document(**settings: Any) -> dict[str, Any]:
+        return FinetuneConfig(**settings).document()
+
+    later = {"options", "train_embedder", "inserted_lr", "layer_decay", "method_version"}
+    assert [name for m in ("full", "layernorm", "scratch") for name in later & set(document(method=m))] == []
+    assert document(method="partial") == document(method="partial", options={"last": 2})  # a default, written out
+    assert document(method="partial")["options"] == {"last": 2, "blocks": None}
+    changed = ({"train_embedder": False}, {"layer_decay": 0.5}, {"inserted_lr": 1e-2})
+    assert all(document(**one)[name] == value for one in changed for name, value in one.items())
+
+
+def test_a_body_that_lacks_what_a_method_needs_is_found_without_its_weights() -> None:
+    with pytest.raises(InputError, match="'bitfit' finds nothing in this body to train"):
+        MethodChoice(name="bitfit").try_on(tiny_config("modernbert").to_dict())
+    with pytest.raises(InputError, match="the body has 2, numbered from 0"):
+        MethodChoice(name="partial", options={"last": 5}).try_on(tiny_config("bert").to_dict())
+    MethodChoice(name="bitfit").try_on(tiny_config("bert").to_dict())
 
 
 @every_method
-def test_a_second_method_undoes_the_first(name: str) -> None:
-    model = tiny_adapted()
-    apply_method(model.layer_groups(), METHODS.get("head"))
-    apply_method(model.layer_groups(), METHODS.get(name))
-    assert {n for n, p in model.named_parameters() if p.requires_grad} == wanted(model, name)
-
-
 @every_family
-def test_the_models_groups_are_an_ordered_complete_partition(family: str) -> None:
-    model = tiny_adapted("classes", family)
+def test_the_models_groups_are_an_ordered_complete_partition(family: str, name: str) -> None:
+    model, _ = equipped(name, family)
     groups = model.layer_groups()
-    names = [g.name for g in groups]
+    names = [g.name for g in groups if g.name != "inserted"]
     assert (names[0], names[1], names[-1]) == ("embedder", "block.0", "head")
     counted = [id(p) for g in groups for p in g.parameters()]
     assert len(counted) == len(set(counted))
@@ -77,8 +172,16 @@ def test_the_models_groups_are_an_ordered_complete_partition(family: str) -> Non
 def test_learning_rates_and_decay_follow_groups_and_dimensions() -> None:
     model = tiny_adapted()
     config = FinetuneConfig(lr=1e-5, embedder_lr=2e-5, head_lr=3e-5, weight_decay=0.3)
-    optimizer = make_optimizer(apply_method(model.layer_groups(), METHODS.get("full")), config)
+    optimizer = make_optimizer(MethodChoice(name="full").apply(model.layer_groups()), config)
     rate = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     for name, parameter in model.named_parameters():
         lr = {"embedder": 2e-5, "predictor": 3e-5}.get(name.split(".")[0], 1e-5)
         assert rate[id(parameter)] == (lr, 0.3 if parameter.ndim > 1 else 0.0), name
+
+
+def test_the_rate_of_a_block_is_a_share_of_the_next_ones() -> None:
+    config = FinetuneConfig(lr=1e-2, layer_decay=0.5)
+    optimizer = make_optimizer(MethodChoice(name="full").apply(tiny_adapted("classes", "gpt2").layer_groups()), config)
+    rates = [group["peak"] for group in optimizer.param_groups if group["weight_decay"]]
+    assert rates == [1e-3, 5e-3, 1e-2, 1e-3]  # embedder, two blocks, head
+    assert optimizer.param_groups[-3]["peak"] == 1e-2  # the final norm

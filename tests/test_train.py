@@ -12,7 +12,6 @@ import torch
 
 from orca.checkpoint import load_into, load_tensors
 from orca.errors import InputError, TrainingError
-from orca.methods import METHODS
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.train import FinetuneConfig, Fit, epoch_order, loss_of, rate_factor
 from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
@@ -29,9 +28,9 @@ def fit(work: Path, target: str = "classes", *, count: int = 48, progress=quiet,
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
     config = FinetuneConfig(**{"epochs": 3, "batch_size": 16, "lr": 1e-3, **settings})
+    model.equip(config.choice, rows=count)
     loop = Fit(
         model,
-        METHODS.get(config.method),
         config,
         metric=METRICS.get(DEFAULT_METRIC[target]),
         seed=5,
@@ -168,9 +167,7 @@ def test_a_channel_that_is_zero_in_a_sample_does_not_drown_the_others() -> None:
 
 def test_fields_are_trained_in_the_scale_of_the_training_set(tmp_path) -> None:
     model = tiny_adapted("field")
-    fit = Fit(
-        model, METHODS.get("full"), FinetuneConfig(), metric=METRICS.get("nrmse"), seed=0, dtype=None, work=tmp_path
-    )
+    fit = Fit(model, FinetuneConfig(), metric=METRICS.get("nrmse"), seed=0, dtype=None, work=tmp_path)
     assert fit.scale is model.predictor.std
 
 

@@ -83,7 +83,11 @@ BODIES.add(BodySpec("gpt2", "openai-community/gpt2", "MIT", "12 blocks of 768, d
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family of Hugging Face models keeps its parts: dotted attribute names, empty where it has none."""
+    """Where a family of Hugging Face models keeps its parts: dotted attribute names, empty where it has none.
+
+    The last seven are parts of one block: the attention, its projections, and those of the feed-forward layer. One name
+    stands for several where a family fuses them.
+    """
 
     words: str
     blocks: str
@@ -94,6 +98,13 @@ class Family:
     rotary: str = ""
     causal: bool = False
     pooler: bool = False
+    attention: str = ""
+    query: str = ""
+    key: str = ""
+    value: str = ""
+    output: str = ""
+    up: str = ""
+    down: str = ""
 
 
 _BERT = Family(
@@ -103,6 +114,13 @@ _BERT = Family(
     norm="embeddings.LayerNorm",
     blocks="encoder.layer",
     pooler=True,
+    attention="attention.self",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    output="attention.output.dense",
+    up="intermediate.dense",
+    down="output.dense",
 )
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
@@ -112,6 +130,13 @@ FAMILIES: dict[str, Family] = {
         positions="embeddings.position_embeddings",
         norm="embeddings.LayerNorm",
         blocks="transformer.layer",
+        attention="attention",
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        output="attention.out_lin",
+        up="ffn.lin1",
+        down="ffn.lin2",
     ),
     "modernbert": Family(
         words="embeddings.tok_embeddings",
@@ -119,7 +144,27 @@ FAMILIES: dict[str, Family] = {
         blocks="layers",
         final_norm="final_norm",
         rotary="rotary_emb",
+        attention="attn",
+        query="attn.Wqkv",
+        key="attn.Wqkv",
+        value="attn.Wqkv",
+        output="attn.Wo",
+        up="mlp.Wi",
+        down="mlp.Wo",
     ),
-    "gpt2": Family(words="wte", positions="wpe", blocks="h", final_norm="ln_f", causal=True),
+    "gpt2": Family(
+        words="wte",
+        positions="wpe",
+        blocks="h",
+        final_norm="ln_f",
+        causal=True,
+        attention="attn",
+        query="attn.c_attn",
+        key="attn.c_attn",
+        value="attn.c_attn",
+        output="attn.c_proj",
+        up="mlp.c_fc",
+        down="mlp.c_proj",
+    ),
 }
 VISION = ("swin", "vit")  # families for grids; orca/bodies/vision.py says where they keep their parts

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orca.bodies.body import LayerGroup
+from orca.bodies.body import Encoder, LayerGroup
 
 Grid = tuple[int, ...]
 
@@ -171,6 +171,7 @@ class SwinEncoder(VisionEncoder):
         return self.norm(tokens)
 
 
+AnyEncoder = Encoder | VisionEncoder
 ENCODERS = {"swin": SwinEncoder, "vit": ViTEncoder}
 
 

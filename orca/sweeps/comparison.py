@@ -93,7 +93,8 @@ def _of_records(done: Sequence[Mapping[str, Any]]) -> Row:
 def _seconds(record: Mapping[str, Any], folder: Path) -> float | None:
     """What a run's stages took when they were done, those included that it shares with other runs."""
     built = [built_seconds(stage, folder.parent.parent) for stage in record["stages"]]
-    return None if None in built else sum(built)
+    known = [seconds for seconds in built if seconds is not None]
+    return sum(known) if len(known) == len(built) else None
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | None]:
