@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEMP_SUFFIX = ".orca-tmp"  # what a killed `atomic_write` leaves behind ends in this
-PACKAGES = ("torch", "transformers", "numpy", "scikit-learn", "pot", "geomloss", "prefect")
+PACKAGES = ("torch", "transformers", "peft", "numpy", "scikit-learn", "pot", "geomloss", "prefect")
 # torch's names for the instructions that multiply bfloat16: x86 (AVX-512, AMX), then ARM.
 CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 

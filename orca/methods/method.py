@@ -25,7 +25,17 @@ class Options(BaseModel):
     @classmethod
     def defaults(cls) -> str:
         """Every option with its default, in a line; empty where there is none."""
-        return ", ".join(f"{name} ({field.default})" for name, field in cls.model_fields.items())
+
+        def shown(value: Any) -> str:
+            return (
+                " ".join(map(str, value))
+                if isinstance(value, tuple)
+                else "unset"
+                if value in (None, {})
+                else str(value)
+            )
+
+        return ", ".join(f"{name} ({shown(field.default)})" for name, field in cls.model_fields.items())
 
 
 @dataclass(frozen=True)
