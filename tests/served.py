@@ -75,7 +75,7 @@ def wait_for(value: Callable[[], Any], what: str) -> Any:
     begun = time.monotonic()
     while not (found := value()):
         assert time.monotonic() - begun < PATIENCE, f"waited {PATIENCE} s for {what}"
-        time.sleep(0.1)
+        time.sleep(0.3)  # asked more often, a server would be busy with the answers
     return found
 
 

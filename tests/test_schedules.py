@@ -88,7 +88,7 @@ class Place:
         while not (found := reached()):
             logs = {name: self.said(name)[-3000:] for name in self.processes}
             assert time.monotonic() < ends, f"waited {PATIENCE} s until {what}; {logs}"
-            time.sleep(0.2)
+            time.sleep(0.5)  # asked more often, the server would be busy with the answers
         return found
 
 
