@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from orca.bodies import Encoder
+from orca.bodies import Body, Encoder
 from orca.errors import InputError
 from orca.methods.method import METHODS, Insertion, Method, Options, Origin, Phase, parts
 from orca.methods.rules import inserted
@@ -65,6 +65,7 @@ def first_words(options: PromptOptions, origin: Origin) -> Tensor:
         InputError: names are asked for, but the task or the body has none.
     """
     body = origin.body()
+    assert isinstance(body, Body)  # bodies of vision take nothing in
 
     def embedded(ids: list[int]) -> Tensor:
         row = torch.tensor([ids])

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from orca.bodies import FAMILIES, AnyEncoder, Body, Encoder, LayerGroup
+from orca.bodies import FAMILIES, AnyEncoder, Body, Encoder, LayerGroup, VisionBody
 from orca.errors import InputError
 from orca.registry import Registry
 from orca.types import Layout, TargetKind
@@ -79,7 +79,7 @@ class Origin:
         classes: names of the task's classes.
     """
 
-    body: Callable[[], Body]
+    body: Callable[[], Body | VisionBody]
     classes: tuple[str, ...] = ()
 
 
