@@ -158,7 +158,7 @@ def test_the_test_set_is_opened_for_the_best_trial_alone(first: Any, place: Path
     assert (run["finetune.lr"], run["validation"]) == (best["finetune.lr"], best["validation"])
     tuned = len({row["finetune.lr"] for row in completed})
     assert stages(place / "searched") == {"embed": 1, "align": 1, "finetune": tuned, "evaluate": 1, "baselines": 1}
-    assert "opened for the best trial of each study alone" in means_text(found)
+    assert "opened for the best trial of each study alone" in means_text(found, found["means"])
 
 
 def test_a_trial_that_fails_stops_no_other_and_is_told(first: Any, place: Path) -> None:  # noqa: F811
