@@ -35,7 +35,8 @@ app.add_typer(data, name="data")
 @app.command()
 def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List what was run, newest first."""
-    from flows.terminal import number, print_json, table
+    from flows.terminal import print_json, table
+    from orca.runtime import number
 
     with exit_codes():
         from orca.runs import list_runs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 import shutil
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orca.errors import InputError, TrainingError
+from orca.runtime import number
 
 CLEAR = "\r\033[K"  # empties the line that the cursor is on
 STOPPED = 130  # the exit code of a command that Ctrl-C ended
@@ -62,11 +62,6 @@ def log_to_stderr() -> None:
     if not level:
         handler.addFilter(lambda record: not record.name.startswith(UNHEARD))
     logging.getLogger().addHandler(handler)
-
-
-def number(value: float | None) -> str:
-    """Four significant digits; a dash where there is none."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:

@@ -59,7 +59,7 @@ class FrozenFeatures:
     def answer(self, features: Tensor, length: Tensor | None = None) -> Tensor:
         """The model's answer from features as :meth:`of` gives them."""
         if self.dense:
-            return self.model.read(Tokens(features, None, self.model.embedder.tail.grid), self.size)
+            return self.model.read(Tokens(features, None, self.model.grid), self.size)
         return self.model.read(Tokens(features[:, None], None, (1,)), self.size)
 
 

@@ -89,6 +89,11 @@ class AdaptedModel(nn.Module):
         """The task's layout."""
         return self.spec.layout
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The grid of the features of an input of the layout's shape."""
+        return self.encoder.grid(self.embedder.tail.grid)
+
     def encode(self, x: Tensor, length: Tensor | None = None) -> Tokens:
         """Inputs to the encoder's features: (B, T, D) with their mask and grid."""
         tokens = self.embedder(x, length)

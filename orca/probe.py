@@ -82,7 +82,7 @@ def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.d
     """
     layout, device = model.layout, next(model.parameters()).device
     if layout.target in DENSE:
-        grid = model.encoder.grid(model.embedder.tail.grid)
+        grid = model.grid
         call = lambda x, length: model.encode(x, length).x  # noqa: E731
         pairs = [
             _dense_rows(answers(model, part, device=device, dtype=dtype, call=call), part.y, layout.target, grid)

@@ -287,3 +287,10 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):  # no git, a tree without commits, or one git does not trust
         return None
     return done.stdout.strip() or None
+
+
+def number(value: float | None) -> str:
+    """A number for people: four significant digits, from a thousand on whole; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

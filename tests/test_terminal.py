@@ -15,8 +15,9 @@ import pytest
 
 from flows import terminal
 from flows.servers import temporary
-from flows.terminal import ProgressLine, duration, exit_codes, number, origin, print_json, progress_text, summary, table
+from flows.terminal import ProgressLine, duration, exit_codes, origin, print_json, progress_text, summary, table
 from orca.errors import InputError, TrainingError
+from orca.runtime import number
 
 RECORD: dict[str, Any] = {
     "run": "mine-full-s0-12345678", "path": "runs/runs/mine-full-s0-12345678", "task": "mine", "body": "minilm",

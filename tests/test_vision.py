@@ -18,9 +18,11 @@ from orca.bodies import VISION, BodyConfig, VisionBody, build_encoder, load_body
 from orca.build import EmbedConfig, build_embedder, embedding_law, training_statistics
 from orca.config import check_config
 from orca.errors import InputError
+from orca.frozen import FrozenFeatures
 from orca.methods import METHODS, Method, MethodChoice
 from orca.model import AdaptedModel
 from orca.sources import SourceConfig, source_features
+from orca.sources.images import cifar10_files, read_cifar10
 from orca.tasks.encodings import GridEncoding
 from orca.types import Examples, Layout
 from tests.tiny import save_tiny_body, tiny_body, tiny_config, tiny_model, tiny_vision
@@ -193,20 +195,21 @@ def published_cifar10(folder: Path, labels: Any = None) -> np.ndarray:
 
 
 def test_cifar10_is_read_as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orca.sources.images import read_cifar10
-
     monkeypatch.delenv("ORCA_DATA", raising=False)
     with pytest.raises(InputError, match=r"unpack cifar-10-python.tar.gz"):
-        read_cifar10(None)
+        cifar10_files(None)
     x = published_cifar10(tmp_path / "cifar10" / "cifar-10-batches-py")
     monkeypatch.setenv("ORCA_DATA", str(tmp_path))
-    found = read_cifar10(None)
+    found = read_cifar10(cifar10_files(None))
     assert np.array_equal(found.x, x)
     assert found.y.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
     assert found.names[9] == "truck"
     published_cifar10(tmp_path / "wrong", labels=[3, 10])
-    with pytest.raises(InputError, match="labels in .* are 3 to 10; expected 0 to 9"):
-        read_cifar10(str(tmp_path / "wrong"))
+    with pytest.raises(InputError, match="labels in .*data_batch_1"):
+        read_cifar10(cifar10_files(str(tmp_path / "wrong")))
+    (tmp_path / "wrong" / "data_batch_3").unlink()
+    with pytest.raises(InputError, match="it holds data_batch_1 to data_batch_5"):
+        cifar10_files(str(tmp_path / "wrong"))
 
 
 @pytest.mark.parametrize(
@@ -304,3 +307,14 @@ def test_a_method_trains_parts_of_a_vision_body(family: str, method: Method) -> 
 def test_what_puts_modules_into_a_body_of_language_is_refused(method: str) -> None:
     with pytest.raises(InputError, match=f"'{method}' puts modules into bodies of language; .* full, "):
         MethodChoice(name=method).try_on(tiny_config("swin").to_dict())
+
+
+@families
+def test_frozen_features_of_a_field_answer_as_the_model(family: str, tmp_path: Path) -> None:
+    model, draw = adapted(family, FIELD), np.random.default_rng(2)
+    data = Examples(draw.normal(size=(3, 2, 9, 7)).astype(np.float32), np.zeros((3, 1, 9, 7), np.float32))
+    with FrozenFeatures(model, tmp_path / "features", device=torch.device("cpu"), dtype=None) as features:
+        kept = features.of("train", data)
+        with torch.no_grad():
+            found, wanted = features.answer(torch.from_numpy(np.array(kept.x))), model(torch.from_numpy(data.x))
+    torch.testing.assert_close(found, wanted)

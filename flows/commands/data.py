@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.commands.options import JsonOption
-from flows.terminal import ProgressLine, exit_codes, number, print_json, table, tell
+from flows.terminal import ProgressLine, exit_codes, print_json, table, tell
 from orca.errors import InputError
-from orca.runtime import cores
+from orca.runtime import cores, number
 
 if TYPE_CHECKING:
     from orca.tasks.inspection import Inspection

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.options import JsonOption, OnlineOption
-from flows.terminal import CLEAR, exit_codes, number, print_json, table
+from flows.terminal import CLEAR, exit_codes, print_json, table
+from orca.runtime import number
 
 FEW = 12  # labels up to which their distances are printed
 PAIRS = 5  # nearest pairs of labels that are printed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.terminal import number, table
+from flows.terminal import table
+from orca.runtime import number
 
 HONEST = "The test set was opened once per run, after validation had chosen the epoch; choose among rows by validation."
 CHOSEN = "The test set was opened for the best trial of each study alone, once per run, after validation had chosen it."

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from orca.bodies import Body, Encoder
 from orca.errors import InputError
-from orca.methods.method import METHODS, Insertion, Method, Options, Origin, Phase, parts
-from orca.methods.rules import inserted
+from orca.methods.method import METHODS, Options, Origin, inserting, parts
 
 SPREAD = 0.02  # of random starts
 
@@ -171,35 +170,20 @@ def _adapted(module: Any, given: tuple[Any, ...], features: Tensor) -> Tensor:
 
 
 METHODS.add(
-    Method(
-        "prompt",
-        "tokens before the input, embedder and predictor",
-        "Lester et al. 2021, arXiv 2104.08691",
-        lambda options: (Phase(inserted),),
-        options=PromptOptions,
-        insertion=Insertion(prompt),
-        demanding=True,
+    inserting(
+        "prompt", "tokens before the input, embedder and predictor", "Lester et al. 2021, arXiv 2104.08691", prompt,
+        PromptOptions,
     )
-)
+)  # fmt: skip
 METHODS.add(
-    Method(
-        "prefix",
-        "keys and values in every block, embedder and predictor",
-        "Li and Liang 2021, arXiv 2101.00190",
-        lambda options: (Phase(inserted),),
-        options=PrefixOptions,
-        insertion=Insertion(prefix),
-        demanding=True,
+    inserting(
+        "prefix", "keys and values in every block, embedder and predictor", "Li and Liang 2021, arXiv 2101.00190",
+        prefix, PrefixOptions,
     )
-)
+)  # fmt: skip
 METHODS.add(
-    Method(
-        "adapter",
-        "a bottleneck behind every sublayer, embedder and predictor",
-        "Houlsby et al. 2019, arXiv 1902.00751",
-        lambda options: (Phase(inserted),),
-        options=AdapterOptions,
-        insertion=Insertion(adapter),
-        demanding=True,
+    inserting(
+        "adapter", "a bottleneck behind every sublayer, embedder and predictor",
+        "Houlsby et al. 2019, arXiv 1902.00751", adapter, AdapterOptions,
     )
-)
+)  # fmt: skip

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from orca.bodies import Encoder
-from orca.methods.method import INSERTED, METHODS, Insertion, Method, Options, Origin, Phase, parts
-from orca.methods.rules import inserted
+from orca.methods.method import INSERTED, METHODS, Options, Origin, inserting, parts
 
 Role = Literal["query", "key", "value", "output", "up", "down"]
 
@@ -70,23 +69,14 @@ def merge(encoder: Encoder, options: Options) -> None:
 
 
 METHODS.add(
-    Method(
-        "lora",
-        "updates of low rank to projections, embedder and predictor",
-        "Hu et al. 2021, arXiv 2106.09685",
-        lambda options: (Phase(inserted),),
-        options=LoraOptions,
-        insertion=Insertion(lora, merge),
-        demanding=True,
+    inserting(
+        "lora", "updates of low rank to projections, embedder and predictor", "Hu et al. 2021, arXiv 2106.09685", lora,
+        LoraOptions, merge=merge,
     )
-)
+)  # fmt: skip
 METHODS.add(
-    Method(
-        "ia3",
-        "scales of keys, values and feed-forward activations, embedder and predictor",
-        "Liu et al. 2022, arXiv 2205.05638",
-        lambda options: (Phase(inserted),),
-        insertion=Insertion(ia3, merge),
-        demanding=True,
+    inserting(
+        "ia3", "scales of keys, values and feed-forward activations, embedder and predictor",
+        "Liu et al. 2022, arXiv 2205.05638", ia3, merge=merge,
     )
-)
+)  # fmt: skip

@@ -148,6 +148,17 @@ class Method:
 METHODS: Registry[Method] = Registry("method")
 
 
+def inserting(  # noqa: PLR0913 - the fields of a method
+    name: str, summary: str, source: str, insert: Callable[[Encoder, Any, Origin | None], None],
+    options: type[Options] = Options, *, merge: Callable[[Encoder, Any], None] | None = None,
+) -> Method:  # fmt: skip
+    """A method that puts modules into the body and trains these, embedder and predictor."""
+    return Method(
+        name, summary, source, lambda options: (Phase(lambda at: at.outside or at.inserted),), options=options,
+        insertion=Insertion(insert, merge), demanding=True,
+    )  # fmt: skip
+
+
 def places(groups: list[LayerGroup]) -> Iterator[tuple[Place, nn.Parameter]]:
     """Every parameter of the groups, in order, with its place."""
     blocks = sum(group.name.startswith("block.") for group in groups)

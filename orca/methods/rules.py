@@ -19,11 +19,6 @@ def predictor(at: Place) -> bool:
     return at.group == "head"
 
 
-def inserted(at: Place) -> bool:
-    """What the method put into the body, embedder and predictor."""
-    return at.outside or at.inserted
-
-
 class PartialOptions(Options):
     """Which blocks train."""
 

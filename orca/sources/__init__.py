@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+from orca import runtime
+from orca.errors import InputError
 from orca.sources.conll import file_fingerprint, missing_file, read_conll
 from orca.sources.corpus import Corpus
 from orca.sources.features import source_features, wrong_source
 from orca.sources.grammar import grammar_fingerprint, make_corpus
-from orca.sources.images import (
-    Images,
-    images_fingerprint,
-    missing_cifar10,
-    missing_images,
-    read_cifar10,
-    read_images,
-)
+from orca.sources.images import Images, cifar10_files, own_file, read_cifar10, read_own
 from orca.sources.spec import SOURCES, SourceConfig, SourceSpec
 
 __all__ = ["SOURCES", "Corpus", "Images", "SourceConfig", "SourceSpec", "source_features", "wrong_source"]
@@ -43,25 +41,34 @@ SOURCES.add(
         fingerprint=lambda config: file_fingerprint(config.path, **_columns(config)),
     )
 )
+
+
+def _of_images(
+    name: str, title: str, licence: str, find: Callable[[str | None], list[Path]], read: Callable[[list[Path]], Images]
+) -> SourceSpec:
+    """A source of images, from how its files are found and read."""
+
+    def missing(config: SourceConfig) -> str | None:
+        try:
+            find(config.path)
+        except InputError as fault:
+            return str(fault)
+        return None
+
+    def fingerprint(config: SourceConfig) -> str:
+        return runtime.digest({"source": name, "files": [runtime.known_digest(file) for file in find(config.path)]})
+
+    return SourceSpec(name, title, licence, lambda config: read(find(config.path)), missing, fingerprint, images=True)
+
+
 SOURCES.add(
-    SourceSpec(
-        name="cifar10",
-        title="CIFAR-10, 50,000 photographs of ten things, for vision bodies",
-        licence="not stated by its authors; to be got from them",
-        load=lambda config: read_cifar10(config.path),
-        missing=lambda config: missing_cifar10(config.path),
-        fingerprint=lambda config: images_fingerprint("cifar10", config.path),
-        images=True,
+    _of_images(
+        "cifar10", "CIFAR-10, 50,000 photographs of ten things, for vision bodies",
+        "not stated by its authors; to be got from them", cifar10_files, read_cifar10,
     )
-)
+)  # fmt: skip
 SOURCES.add(
-    SourceSpec(
-        name="images",
-        title="your own images (source.path, .npz), for vision bodies",
-        licence="that of the file",
-        load=lambda config: read_images(config.path),
-        missing=lambda config: missing_images(config.path),
-        fingerprint=lambda config: images_fingerprint("images", config.path),
-        images=True,
+    _of_images(
+        "images", "your own images (source.path, .npz), for vision bodies", "that of the file", own_file, read_own
     )
 )

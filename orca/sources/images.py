@@ -19,7 +19,6 @@ BATCH = 32  # images embedded at once
 SIDE = 32
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # by label
 PARTS = tuple(f"data_batch_{part}" for part in range(1, 6))  # the training images
-HOW = "set source.path to an .npz file with x (n, H, W, 3) uint8 and y (n,)"
 
 
 @dataclass(frozen=True)
@@ -37,69 +36,66 @@ class Images:
     names: tuple[str, ...]
 
 
-def _cifar_folder(path: str | None) -> Path | None:
+def cifar10_files(path: str | None) -> list[Path]:
+    """The files of the training images of CIFAR-10, in this folder or in ``cifar10`` of ORCA_DATA.
+
+    Raises:
+        InputError: they are not there; says how to get them.
+    """
     data = os.environ.get("ORCA_DATA")
     root = Path(path).expanduser() if path else Path(data) / "cifar10" if data else None
-    there = (folder for folder in (root, root / "cifar-10-batches-py") if (folder / PARTS[0]).is_file()) if root else ()
-    return next(iter(there), None)
-
-
-def missing_cifar10(path: str | None) -> str | None:
-    """None if the published files are here, else how to get them there."""
-    if _cifar_folder(path) is not None:
-        return None
-    return (
+    for folder in (root, root / "cifar-10-batches-py") if root else ():
+        if all((folder / part).is_file() for part in PARTS):
+            return [folder / part for part in PARTS]
+    raise InputError(
         "source 'cifar10' needs the Python version of CIFAR-10: unpack cifar-10-python.tar.gz "
         "(https://www.cs.toronto.edu/~kriz/cifar.html) in the folder cifar10 of ORCA_DATA, or set source.path to its "
         f"folder; it holds {PARTS[0]} to {PARTS[-1]}"
     )
 
 
-def read_cifar10(path: str | None) -> Images:
+def read_cifar10(files: list[Path]) -> Images:
     """The training images of CIFAR-10 (Krizhevsky 2009), whose pickles are read without running them.
 
     Raises:
-        InputError: files are missing, damaged, or hold something else.
+        InputError: files are damaged, or hold something else.
     """
     from orca.tasks.converting import as_dict, as_numbers, same_length
+    from orca.tasks.readers.arrays import labels
     from orca.tasks.readers.pickles import read_pickle
 
-    folder = _cifar_folder(path)
-    if folder is None:
-        raise InputError(missing_cifar10(path) or "")
     images, classes = [], []
-    for name in PARTS:
-        file = folder / name
+    for file in files:
         found = as_dict(read_pickle(file), file, ("data", "labels"))
         data = as_numbers(found["data"], "data", file, ("n", 3 * SIDE * SIDE))
         wanted = as_numbers(found["labels"], "labels", file, ("n",))
         same_length(file, data=len(data), labels=len(wanted))
         images.append(data.astype(np.uint8).reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
-        classes.append(wanted.astype(np.int64))
-    y = np.concatenate(classes)
-    if y.min() < 0 or y.max() >= len(CLASSES):
-        raise InputError(f"labels in {folder} are {y.min()} to {y.max()}; expected 0 to {len(CLASSES) - 1}")
-    return Images(np.concatenate(images), y, CLASSES)
+        classes.append(labels(wanted, 0, len(CLASSES) - 1, f"labels in {file}"))
+    return Images(np.concatenate(images), np.concatenate(classes), CLASSES)
 
 
-def missing_images(path: str | None) -> str | None:
-    """None if the file is here, else what to set."""
-    if not path:
-        return f"source 'images' needs a file: {HOW}"
-    return None if Path(path).expanduser().is_file() else f"source 'images': there is no file {path}; {HOW}"
+def own_file(path: str | None) -> list[Path]:
+    """The one file of your own images.
+
+    Raises:
+        InputError: none is named, or it is not there.
+    """
+    if path and Path(path).expanduser().is_file():
+        return [Path(path).expanduser()]
+    state = f": there is no file {path}" if path else " needs a file"
+    raise InputError(f"source 'images'{state}; set source.path to an .npz file with x (n, H, W, 3) uint8 and y (n,)")
 
 
-def read_images(path: str | None) -> Images:
+def read_own(files: list[Path]) -> Images:
     """Your own images: ``x`` (n, H, W, 3) uint8 and ``y`` (n,), integers or names.
 
     Raises:
-        InputError: the file is missing or damaged, or holds something else.
+        InputError: the file is damaged, or holds something else.
     """
     from orca.tasks.files import read_npz
 
-    if fault := missing_images(path):
-        raise InputError(fault)
-    file = Path(path or "").expanduser()
+    (file,) = files
     found = read_npz(file, ("x", "y"))
     x, y = found["x"], found["y"]
     if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != np.uint8 or y.shape != x.shape[:1] or y.dtype.kind not in "iuU":
@@ -109,19 +105,6 @@ def read_images(path: str | None) -> Images:
         )
     names, classes = np.unique(y, return_inverse=True)
     return Images(x, classes.astype(np.int64), tuple(map(str, names)))
-
-
-def images_fingerprint(kind: str, path: str | None) -> str:
-    """Names the images by the content of their files.
-
-    Raises:
-        InputError: they are missing.
-    """
-    if fault := {"cifar10": missing_cifar10, "images": missing_images}[kind](path):
-        raise InputError(fault)
-    folder = _cifar_folder(path) if kind == "cifar10" else None
-    files = [Path(path or "").expanduser()] if folder is None else [folder / part for part in PARTS]
-    return runtime.digest({"source": kind, "files": [runtime.known_digest(file) for file in files]})
 
 
 def image_features(

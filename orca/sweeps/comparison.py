@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orca.runs import built_seconds, read_part
-from orca.runtime import atomic_write, canonical, finite, write_json
+from orca.runtime import atomic_write, canonical, finite, number, write_json
 
 Row = dict[str, Any]
 AXES = ["task", "body", "align", "method", "seed"]  # of tables that name none, because they are older
@@ -49,9 +49,9 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
         values = {name: spread([run[name] for run in done]) for name in ("test", "validation")}
         rows.append({**place, **metric, "seeds": len(done), "of": len(members), **values, **_of_records(done)})
     first: dict[str, int] = {}
-    for number, row in enumerate(rows):
-        reference = first.setdefault(row["task"], number)
-        row["difference"] = None if number == reference else paired(tests[number], tests[reference])
+    for place, row in enumerate(rows):
+        reference = first.setdefault(row["task"], place)
+        row["difference"] = None if place == reference else paired(tests[place], tests[reference])
     _rank(rows, places)
     return [finite(row) for row in rows]
 
@@ -211,13 +211,6 @@ def reading(rows: Sequence[Row]) -> str:
     if any(row["rank"] is not None for row in rows):
         told.append("Rank: the mean place over tasks, 1 is the best.")
     return " ".join(told)
-
-
-def number(value: float | None) -> str:
-    """Four significant digits, whole numbers whole; a dash where there is none."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _pair(values: Mapping[str, float | None]) -> str:
