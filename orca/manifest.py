@@ -33,6 +33,8 @@ class Manifest(BaseModel):
         files: sha256 (hex) by relative path.
         versions: of the packages that made it.
         seconds: what building it took; after a stop, the last part only.
+        cpu_seconds: the processor time of it, summed over cores, which other work beside hardly changes; None where
+            that was not measured yet.
         peak_memory_mb: the most memory that the process held meanwhile, MiB; None where that was not measured yet.
         created: time, ISO 8601, UTC.
     """
@@ -46,6 +48,7 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     seconds: float
     created: str
+    cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
 
 
@@ -66,8 +69,9 @@ def contents(folder: Path) -> list[str]:
 
 
 def seal(
-    folder: Path, name: str, document: Mapping[str, Any], *, seconds: float, peak: float | None = None
-) -> Manifest:
+    folder: Path, name: str, document: Mapping[str, Any], *, seconds: float, cpu: float | None = None,
+    peak: float | None = None,
+) -> Manifest:  # fmt: skip
     """Brings the files of a finished stage to the disk, then writes the manifest, whole or not at all.
 
     Args:
@@ -75,6 +79,7 @@ def seal(
         name: the stage's name.
         document: what its key is made of.
         seconds: what building took.
+        cpu: its processor time, in seconds.
         peak: the most memory that the process held meanwhile, MiB.
     """
     files = {}
@@ -89,6 +94,7 @@ def seal(
         versions=runtime.versions(),
         seconds=round(seconds, 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        cpu_seconds=None if cpu is None else round(cpu, 3),
         peak_memory_mb=None if peak is None else round(peak, 1),
     )
     runtime.atomic_write(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

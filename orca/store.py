@@ -252,10 +252,11 @@ def _finish(work: Path, name: str, document: Mapping[str, Any], build: Callable[
             log.warning("unfinished work in %s: %s", work, damage)
     for path in [work / MANIFEST, *work.rglob(f"*{runtime.TEMP_SUFFIX}")]:
         path.unlink(missing_ok=True)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     reset_peak_memory()
     build(work)
-    return seal(work, name, document, seconds=time.perf_counter() - start, peak=peak_memory_mb())
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return seal(work, name, document, seconds=seconds, cpu=cpu, peak=peak_memory_mb())
 
 
 def _check_name(kind: str, name: str) -> None:

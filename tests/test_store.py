@@ -76,6 +76,18 @@ def files_under(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def test_processor_time_is_kept_apart_from_waiting(store):
+    def build(path: Path) -> None:
+        time.sleep(0.3)
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
+
+    made = json.loads((store.stage("embed", DOCUMENT, build).path / "manifest.json").read_text())
+    assert made["cpu_seconds"] >= 0.1
+    assert made["seconds"] >= made["cpu_seconds"] + 0.2
+
+
 def test_the_second_call_finds_the_first_ones_work(store):
     build = Build()
     first = store.stage("embed", DOCUMENT, build)
