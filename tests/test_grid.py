@@ -58,6 +58,17 @@ def test_settings_are_more_axes_and_text_that_is_a_number_is_one() -> None:
     assert [(c.config.finetune.lr, c.config.embed.tokens) for c in made] == [(1e-4, 9), (0.01, 9)]
 
 
+def test_variants_are_one_more_axis_that_sets_several_keys() -> None:
+    text = "{tasks: [digits, fsdd], seeds: 0..1, variants: {base: , plain: {align.objective: none, finetune.lr: 1e-3}}}"
+    made = cells(check_grid(yaml.safe_load(text)))
+    assert [(cell.place["variant"], cell.place["align"], cell.config.align.objective) for cell in made[:4]] == [
+        ("base", "otdd", "otdd"), ("base", "otdd", "otdd"), ("plain", "none", "none"), ("plain", "none", "none"),
+    ]  # fmt: skip
+    assert [cell.config.finetune.lr == 1e-3 for cell in made] == 2 * [False, False, True, True]
+    kept = places(tasks=["digits", "fsdd"], variants={"a": {}, "b": {}}, exclude=[{"task": "fsdd", "variant": "b"}])
+    assert [(place["task"], place["variant"]) for place in kept] == [("digits", "a"), ("digits", "b"), ("fsdd", "a")]
+
+
 def test_excluded_are_those_that_agree_in_all() -> None:
     made = places(tasks=["digits", "fsdd"], seeds=[0, 1], exclude=[{"task": "fsdd", "seed": 1}])
     assert [(place["task"], place["seed"]) for place in made] == [("digits", 0), ("digits", 1), ("fsdd", 0)]
@@ -136,6 +147,12 @@ def test_faults_of_runs_have_the_paths_of_the_grid_and_come_once() -> None:
         ({**OPTUNA, "settings": {"finetune.epochs": {"low": -1, "high": 5}}}, "settings.finetune.epochs: input should"),
         ({"settings": {"finetune.method": ["full"]}}, "settings.finetune.method: this is the axis methods"),
         ({"tasks": ["digits", "digits"]}, "tasks: 'digits' comes twice"),
+        ({"variants": {"a": {"finetune.lr": -1}}}, "variants.a.finetune.lr: input should be greater than 0; got -1"),
+        ({"variants": {"a": {"finetune.rate": 1}}}, "variants.a.finetune.rate: there is no such key"),
+        ({"variants": {"a": {"seed": 1}}, "seeds": [0]}, "variants.a.seed: seeds sets it already"),
+        ({"variants": {"a": {"task": "fsdd"}}}, "variants.a.task: tasks sets it already"),
+        ({**OPTUNA, "variants": {"a": {}}}, "variants: Optuna tries settings alone"),
+        ({"variants": {"a": 3}}, "variants.a"),
         ({"tasks": [3]}, "tasks: must be names of configurations"),
         ({"seeds": "0..99", "settings": {"embed.tokens": list(range(2000))}}, "200,000 runs, more than 100,000"),
     ],

@@ -23,7 +23,7 @@ class Cell:
     """One run of a grid.
 
     Attributes:
-        place: where it lies in the grid: task, body, align, method, seed, then the settings.
+        place: where it lies in the grid: task, body, align, method, seed, then variant and settings where it has such.
         config: its configuration.
     """
 
@@ -77,9 +77,8 @@ def cells(grid: Grid) -> list[Cell]:
             faults[f"tasks: {fault}"] = None
     found = []
     for place in _places(grid, list(bases)):
-        label = place["task"]
-        config, wrong = find_faults(_settings(bases[label], place))
-        faults |= dict.fromkeys(_in_grid(fault, grid, label) for fault in wrong)
+        config, wrong = find_faults(_settings(bases[place["task"]], place, grid.variants))
+        faults |= dict.fromkeys(_in_grid(fault, grid, place) for fault in wrong)
         if config is not None:
             found.append(Cell(_filled(place, config), config))
     if faults:
@@ -91,7 +90,8 @@ def cells(grid: Grid) -> list[Cell]:
 
 def _places(grid: Grid, labels: list[str]) -> Iterator[dict[str, Any]]:
     """The places that are not excluded; None on an axis that the grid leaves out."""
-    draws = list(DRAWS[grid.search](grid))
+    named = [{"variant": name} for name in grid.variants] or [{}]
+    draws = [variant | draw for variant in named for draw in DRAWS[grid.search](grid)]
     axes: list[list[Any]] = [getattr(grid, FIELDS[axis]) or [None] for axis in AXES]
     if (count := math.prod(map(len, [labels, draws, *axes]))) > MOST:
         raise InputError(f"the grid has {count:,} runs, more than {MOST:,}; did you mean `search: random`?")
@@ -114,23 +114,30 @@ def _base(entry: str | Mapping[str, Any]) -> dict[str, Any]:
         raise
 
 
-def _settings(base: Mapping[str, Any], place: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(
+    base: Mapping[str, Any], place: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """The keys and values of one run, not yet checked."""
     raw = copy.deepcopy(dict(base))
-    for key, value in place.items():
-        if key != "task" and value is not None:
-            set_key(raw, AXES.get(key, key), value)
+    given = {AXES.get(key, key): value for key, value in place.items() if key not in ("task", "variant")}
+    for key, value in given.items():
+        if value is not None:
+            set_key(raw, key, value)
+    for key, value in variants.get(place.get("variant", ""), {}).items():
+        set_key(raw, key, copy.deepcopy(value))
     anchor(raw, Path.cwd())
     return raw
 
 
-def _in_grid(fault: str, grid: Grid, label: str) -> str:
+def _in_grid(fault: str, grid: Grid, place: Mapping[str, Any]) -> str:
     """A fault of a run's configuration with the path that it has in the grid."""
     path, _, text = fault.partition(": ")
+    if path in grid.variants.get(variant := place.get("variant", ""), {}):
+        return f"variants.{variant}.{path}: {text}"
     for axis, key in AXES.items():
         if path in (key, key.partition(".")[0]) and getattr(grid, FIELDS[axis]):
             return f"{FIELDS[axis]}: {text}"
-    return f"settings.{path}: {text}" if path in grid.settings else f"tasks.{label}: {fault}"
+    return f"settings.{path}: {text}" if path in grid.settings else f"tasks.{place['task']}: {fault}"
 
 
 def _filled(place: dict[str, Any], config: RunConfig) -> dict[str, Any]:

@@ -49,9 +49,9 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
         values = {name: spread([run[name] for run in done]) for name in ("test", "validation")}
         rows.append({**place, **metric, "seeds": len(done), "of": len(members), **values, **_of_records(done)})
     first: dict[str, int] = {}
-    for place, row in enumerate(rows):
-        reference = first.setdefault(row["task"], place)
-        row["difference"] = None if place == reference else paired(tests[place], tests[reference])
+    for at, row in enumerate(rows):
+        reference = first.setdefault(row["task"], at)
+        row["difference"] = None if at == reference else paired(tests[at], tests[reference])
     _rank(rows, places)
     return [finite(row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""A grid of runs, as a GRID.yaml describes it: tasks x bodies x aligns x methods x seeds, and settings beside them."""
+"""A grid of runs, as a GRID.yaml describes it: tasks x bodies x aligns x methods x seeds, variants and settings."""
 
 from __future__ import annotations
 
@@ -108,6 +108,13 @@ def _exclusion(value: Any) -> Any:
     return {key: _number(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
+def _variants(value: Any) -> Any:
+    """Keys and values by name; a name with nothing behind it is as configured."""
+    if not isinstance(value, Mapping):
+        return value
+    return {str(name): _exclusion({} if keys is None else keys) for name, keys in value.items()}
+
+
 def _kind(value: Any) -> str:
     return "span" if isinstance(value, Mapping | Span) else "values"
 
@@ -138,6 +145,9 @@ class Grid(BaseModel):
     )
     settings: dict[str, Choices] = Field(
         default={}, description="Other keys of a configuration, like finetune.lr, each with its values."
+    )
+    variants: Annotated[dict[str, dict[str, Any]], BeforeValidator(_variants)] = Field(
+        default={}, description="Settings of several keys by name, each set of them tried in turn."
     )
     exclude: list[Exclusion] = Field(
         default=[], description="Runs to leave out: those that agree with all that an entry says."
@@ -210,7 +220,13 @@ def _faults(grid: Grid) -> list[str]:
     faults += _search_faults(grid)
     own = {"task": "tasks", **{key: FIELDS[axis] for axis, key in AXES.items()}}
     faults += [f"settings.{key}: this is the axis {own[key]}" for key in grid.settings if key in own]
+    for name, keys in grid.variants.items():
+        taken = {key: own[key] for key in keys if key in own and (key == "task" or getattr(grid, own[key]))}
+        taken |= {key: "settings" for key in keys if key in grid.settings}
+        faults += [f"variants.{name}.{key}: {place} sets it already" for key, place in taken.items()]
     axes = {"task": labels} | {axis: getattr(grid, FIELDS[axis]) for axis in AXES} | grid.settings
+    if grid.variants:
+        axes["variant"] = list(grid.variants)
     for number, entry in enumerate(grid.exclude):
         for key, value in entry.items():
             values = axes.get(key)
@@ -237,6 +253,8 @@ def _search_faults(grid: Grid) -> list[str]:
             )
     if grid.search != "optuna":
         return faults if grid.prune else [*faults, "prune: this belongs to `search: optuna`"]
+    if grid.variants:
+        faults.append("variants: Optuna tries settings alone; leave these out, or make each a task of its own")
     measures = [key for key in grid.settings if key.startswith(MEASURES)]
     faults += [f"settings.{key}: trials that are measured differently cannot be compared" for key in measures]
     drawn = [(number, key) for number, entry in enumerate(grid.exclude) for key in entry if key in grid.settings]
