@@ -50,6 +50,11 @@ class RunConfig(BaseModel):
     metric: Annotated[str | None, Choices(METRICS.names)] = Field(
         default=None, description="What validation selects by and test reports; unset takes the task's."
     )
+    train_size: int | float | None = Field(
+        default=None,
+        gt=0,
+        description="Share of the training set to learn from, or a number of its samples; unset takes all.",
+    )
     body: BodyConfig = Field(default=BodyConfig(), description="The pretrained language transformer.")
     source: SourceConfig = Field(default=SourceConfig(), description="Labelled language data that alignment aims at.")
     embed: EmbedConfig = Field(default=EmbedConfig(), description="How data becomes tokens.")
@@ -80,6 +85,11 @@ class RunConfig(BaseModel):
     def method(self) -> Method:
         """The method of the third stage."""
         return METHODS.get(self.finetune.method)
+
+    @property
+    def random_seed(self) -> int | None:
+        """What the body's weights are drawn from where they are random; None where they are the pretrained ones."""
+        return None if self.body.pretrained and self.method.pretrained else self.seed
 
     @property
     def aligned(self) -> bool:

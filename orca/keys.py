@@ -21,9 +21,11 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
         origin = SOURCES.get(config.source.name).fingerprint(config.source)
         aligning = {"align": config.align.model_dump(), "source": [origin, config.source.model_dump()]}
         language = {"source": {"source": origin, "config": config.source.model_dump(), "body": made.body_key}}
+        if config.random_seed is not None:
+            language["source"]["seed"] = config.random_seed
     chain: dict[str, dict[str, Any]] = {
         "embed": {
-            "task": made.data_key, "body": made.body_key, "seed": config.seed, "pretrained": config.method.pretrained,
+            "task": made.data_key, "body": made.body_key, "seed": config.seed, "pretrained": config.random_seed is None,
             "embed": config.embed.document(), "entered": config.body.model_dump(include={"causal", "dropout"}),
         },
         "align": aligning,

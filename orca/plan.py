@@ -10,7 +10,7 @@ import torch
 from embedders import calibrate
 from orca import augment, runtime
 from orca.batches import batches
-from orca.bodies import BodyFiles, body_fingerprint, load_body, locate_body
+from orca.bodies import Body, BodyFiles, VisionBody, body_fingerprint, load_body, locate_body
 from orca.build import Statistics, embedding_law
 from orca.config import RunConfig, wrong_names
 from orca.errors import InputError
@@ -18,6 +18,7 @@ from orca.methods import Origin
 from orca.metrics import Metric, check_metric
 from orca.model import AdaptedModel, Base
 from orca.sources import SOURCES, wrong_source
+from orca.subsets import fewer
 from orca.tasks import TaskSpec, resolve_task
 from orca.types import DENSE, Examples, Splits
 
@@ -53,7 +54,7 @@ class Plan:
         """The task's data, checked; read once in a process."""
         if self.data_key not in _data:
             _data.clear()
-            _data[self.data_key] = self.task.load()
+            _data[self.data_key] = fewer(self.task.load(), self.config.train_size)
         return _data[self.data_key]
 
     def metric(self) -> Metric:
@@ -73,6 +74,10 @@ class Plan:
         names = self.config.finetune.augment
         return augment.prepare(names, task=self.task.name, encoding=self.task.encoding.kind, data=self.data())
 
+    def load_body(self) -> Body | VisionBody:
+        """The run's body, with the weights that it is to have."""
+        return load_body(self.config.body, files=self.files, random_seed=self.config.random_seed)
+
     def build_model(self, statistics: Statistics, *, calibrate_on: Examples | None = None) -> AdaptedModel:
         """A new model on the device: the body with a fresh embedder and predictor, drawn from the run's seed.
 
@@ -80,8 +85,7 @@ class Plan:
             statistics: of the training set.
             calibrate_on: training data to bring the embedder into the law of the body's embeddings, if given.
         """
-        seed = None if self.config.method.pretrained else self.config.seed
-        body = load_body(self.config.body, files=self.files, random_seed=seed)
+        body = self.load_body()
         runtime.seed_everything(self.config.seed)
         model = AdaptedModel.build(
             body, statistics, task=self.task.name, layout=self.data().layout, encoding=self.task.encoding,
@@ -97,9 +101,15 @@ class Plan:
         config, files = self.config, self.files
         base = Base(name=config.body.name, revision=config.body.revision, sha256=files.sha256)
         runtime.seed_everything(config.seed)
-        origin = Origin(lambda: load_body(config.body, files=files), self.data().layout.classes)
-        rows, kept = len(self.data().train), base if config.method.pretrained else None
+        origin = Origin(self.load_body, self.data().layout.classes)
+        rows, kept = len(self.data().train), base if config.random_seed is None else None
         model.equip(config.finetune.choice, origin, base=kept, rows=rows)
+
+
+def _data_key(task: TaskSpec, train_size: float | None) -> str:
+    """The fingerprint of the data that a run learns from."""
+    whole = task.fingerprint()
+    return whole if train_size is None else runtime.digest({"task": whole, "train_size": train_size})
 
 
 def check_stage(name: str | None) -> None:
@@ -135,8 +145,8 @@ def plan(config: RunConfig, *, online: bool = False, fresh: tuple[str, ...] = ()
         raise InputError(missing)
     files = locate_body(config.body, online=online)
     made = Plan(
-        config=config, task=task, files=files, data_key=task.fingerprint(),
-        body_key=body_fingerprint(files, random=not config.method.pretrained), device=device,
+        config=config, task=task, files=files, data_key=_data_key(task, config.train_size),
+        body_key=body_fingerprint(files, random=config.random_seed is not None), device=device,
         dtype=runtime.autocast_dtype(device, config.precision),
         fresh=frozenset(s for i, s in enumerate(STAGES) if {"all", *STAGES[: i + 1]} & set(fresh)),
     )  # fmt: skip

@@ -20,7 +20,6 @@ from typing import Any
 from orca import runtime
 from orca.align import Align
 from orca.baselines import fit_baselines
-from orca.bodies import load_body
 from orca.build import training_statistics
 from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.config import RunConfig, check_config, load_config
@@ -81,7 +80,7 @@ def source(made: Plan, store: Store) -> StageRef:
     config = made.config.source
 
     def build(out: Path) -> None:
-        features = source_features(config, load_body(made.config.body, files=made.files))
+        features = source_features(config, made.load_body())
         save_tensors(out / "features.safetensors", {"x": features.x, "y": features.y}, {"names": features.names})
 
     return _stage(made, store, "source", build)

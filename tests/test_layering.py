@@ -18,7 +18,7 @@ MAX_LINES = 300
 
 # A room of orca imports from its own level and from those above it in this list. A new room needs a place here.
 LEVELS = (
-    ("errors", "types", "registry", "runtime", "memory", "turns", "manifest", "mirror", "store"),
+    ("errors", "types", "registry", "runtime", "memory", "turns", "manifest", "mirror", "store", "subsets"),
     (
         "bodies",
         "sources",

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 
 import orca
 from orca import plan as plan_module
+from orca.config import check_config
 from orca.errors import InputError
+from orca.keys import keys
 from orca.plan import plan
 from orca.run import adapt
 from orca.sources.grammar import make_corpus
@@ -173,6 +175,35 @@ def test_methods_share_what_they_can(method: str, tmp_path, body) -> None:
     assert other.record["align"] == ("otdd" if shared else "none")
     counts = other.record["parameters"]
     assert (counts["trained"] == counts["total"]) == (method == "scratch")
+
+
+def test_a_random_body_is_a_control_with_keys_of_its_own(tmp_path, body) -> None:
+    learnt = settings(tmp_path, body, finetune={"method": "layernorm", "epochs": 1})
+    drawn = {**learnt, "body": {"name": str(body), "pretrained": False}}
+    of = {name: keys(plan(check_config(config))) for name, config in (("learnt", learnt), ("drawn", drawn))}
+    assert not set(of["learnt"].values()) & set(of["drawn"].values()) - {of["learnt"]["baselines"]}
+    assert keys(plan(check_config({**drawn, "seed": 1})))["source"] != of["drawn"]["source"]
+    encoders = [
+        load_file(adapt(config, seed=seed, store=tmp_path / "s").path / "model" / "model.safetensors")
+        for config, seed in ((learnt, 1), (drawn, 1), (drawn, 2))
+    ]
+    frozen = [name for name in encoders[0] if name.startswith("encoder.") and name.endswith("query.weight")]
+    weights = [np.concatenate([tensors[name].numpy().ravel() for name in frozen]) for tensors in encoders]
+    assert len({values.tobytes() for values in weights}) == 3
+    whole = settings(tmp_path, body, finetune={"method": "scratch"})
+    unaligned = {**drawn, "finetune": {**whole["finetune"], "method": "full"}, "align": {"objective": "none"}}
+    assert keys(plan(check_config(whole)))["align"] == keys(plan(check_config(unaligned)))["align"]
+
+
+def test_learning_from_a_part_is_told_and_has_keys_of_its_own(tmp_path, body) -> None:
+    given = settings(tmp_path, body, finetune={"epochs": 1})
+    result = adapt({**given, "train_size": 0.5}, store=tmp_path / "s")
+    assert "train_size: learnt from 20 of the 40 answers of the training set" in result.record["notes"]
+    whole, part = (keys(plan(check_config({**given, "train_size": size}))) for size in (None, 20))
+    assert set(whole) == set(part)
+    assert {name for name in whole if whole[name] == part[name]} == {"source"}
+    with pytest.raises(InputError, match="train_size is 41, but the training set has 40 answers"):
+        plan(check_config({**given, "train_size": 41}))
 
 
 def test_the_test_set_is_opened_by_evaluate_alone(tmp_path, body, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,9 @@ class BodyConfig(BaseModel):
         default=None, ge=0, lt=1, description="Share of activations dropped in training; unset takes the body's own."
     )
     revision: str | None = Field(default=None, description="Revision of the hub's repository; unset takes the newest.")
+    pretrained: bool = Field(
+        default=True, description="No takes random weights of the same architecture, to see what pretraining gives."
+    )
 
 
 @dataclass(frozen=True)

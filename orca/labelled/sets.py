@@ -20,10 +20,10 @@ from orca.align import AlignConfig, pseudo_labels
 from orca.bodies import BodyConfig, load_body
 from orca.config import RunConfig, configs_folder, load_config
 from orca.errors import InputError
-from orca.labelled.draw import stratified
 from orca.labelled.features import FEATURES, Encoded, task_features
 from orca.plan import plan
 from orca.sources import SOURCES, SourceConfig, source_features
+from orca.subsets import stratified
 from orca.tasks import TASKS, TaskSpec, resolve_task
 from orca.tasks.files import read_npz
 from orca.types import LabeledSet, Splits
