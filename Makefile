@@ -10,7 +10,7 @@ PYTHON ?= $(or $(shell for python in python3 python3.13 python3.12 python3.11; d
 	$$python -c 'import sys; sys.exit(not $(SUITABLE))' 2>/dev/null && echo $$python && break; done),python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test services lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -21,8 +21,12 @@ setup: $(READY) ## make the environment and install what constraints.txt locks
 demo: $(READY) ## adapt MiniLM to handwritten digits, end to end, offline
 	$(BIN)/orca run demo
 
-test: $(CLUSTERS) ## run the unit tests; more in TESTS, e.g. TESTS="tests/test_align.py -m slow"
+test: $(READY) ## run the unit tests; more in TESTS, e.g. TESTS="tests/test_align.py -m slow"
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+# They wait more than they compute: a process for each file.
+services: $(CLUSTERS) ## run the tests with servers, workers, clusters and a browser
+	$(BIN)/python -m pytest -m services -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY) ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -46,7 +50,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[offline,optuna,test,dev]'
 	@touch $@
 
-# Dask and Ray, 350 MB that the tests of sweeps need and a run does not.
+# Dask and Ray, 350 MB that the tests of clusters need and a run does not.
 $(CLUSTERS): $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dask,ray]'
 	@touch $@

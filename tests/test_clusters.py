@@ -38,6 +38,8 @@ from tests.records import recording
 from tests.served import free_port, wait_for
 from tests.sweeping import GRID, command, document, in_turn, stages, states, task_runs, tiny_place, write_grid
 
+pytestmark = pytest.mark.services
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -29,6 +29,8 @@ from tests.served import Server, free_port, started, wait_for
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
+pytestmark = pytest.mark.services
+
 LONG = {"epochs": 4000, "patience": 4000}  # minutes; it is stopped long before
 
 

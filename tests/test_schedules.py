@@ -43,6 +43,8 @@ from tests.served import COMMAND, PATIENCE, free_port
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 
+pytestmark = pytest.mark.services
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

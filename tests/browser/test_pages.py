@@ -12,9 +12,12 @@ from tests.browser.conftest import Site
 from tests.browser.pages import CHROMIUM, DRIVER, Pages
 from tests.browser.served import NAME, SCHEDULED
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver: apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver: apt-get install chromium chromium-driver"
+    ),
+]
 
 AGAIN = 20  # seconds after which a user submits a form again that is still there
 GREEN = 500  # least number of green pixels of a graph whose tasks have completed
