@@ -147,6 +147,38 @@ def test_missing_data_says_what_to_set(tmp_path: Path) -> None:
     assert spec.missing(SourceConfig(name="conll", path=write(tmp_path / "a", "x O\n"))) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "text", "words", "tags"),
+    [
+        ("wnut17", "wnut17train.conll", "Hi\tO\nParis\tB-location\n", ["Hi", "Paris"], ["O", "B-location"]),
+        ("ud_ewt", "ud_ewt.train.conll.gz", "dogs\tNOUN\tNNS\nrun\tVERB\tVBP\n", ["dogs", "run"], ["NOUN", "VERB"]),
+        (
+            "ud_ewt",
+            "en_ewt-ud-train.conllu",
+            "1\tdogs\tdog\tNOUN\n2\trun\trun\tVERB\n",
+            ["dogs", "run"],
+            ["NOUN", "VERB"],
+        ),
+    ],
+)
+def test_published_corpora_are_found_by_the_names_of_their_files(
+    name: str, file: str, text: str, words: list[str], tags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, config = SOURCES.get(name), SourceConfig(name=name)
+    monkeypatch.delenv("ORCA_DATA", raising=False)
+    assert "but ORCA_DATA is not set" in str(spec.missing(config))
+    monkeypatch.setenv("ORCA_DATA", str(tmp_path))
+    assert f"needs one of {name}" in str(spec.missing(config))
+    write(tmp_path / file, text, packed=file.endswith(".gz"))
+    assert spec.missing(config) is None
+    corpus = spec.load(config)
+    assert isinstance(corpus, Corpus)
+    assert (corpus.sentences, corpus.tags) == ([words], [tags])
+    first = spec.fingerprint(config)
+    write(tmp_path / file, text + "\n" + text, packed=file.endswith(".gz"))
+    assert spec.fingerprint(config) != first
+
+
 def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
     def mark(**given: object) -> str:
         config = SourceConfig.model_validate(given)

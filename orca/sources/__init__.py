@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from orca import runtime
 from orca.errors import InputError
-from orca.sources.conll import file_fingerprint, missing_file, read_conll
+from orca.sources.conll import file_fingerprint, missing_file, published_file, read_conll
 from orca.sources.corpus import Corpus
 from orca.sources.features import source_features, wrong_source
 from orca.sources.grammar import grammar_fingerprint, make_corpus
@@ -43,22 +44,55 @@ SOURCES.add(
 )
 
 
+def _fault(find: Callable[..., object], *given: Any) -> str | None:
+    """What is wrong with the files of a source; None where they are found."""
+    try:
+        find(*given)
+    except InputError as fault:
+        return str(fault)
+    return None
+
+
+def _published(name: str, title: str, licence: str, files: dict[str, tuple[int, int]]) -> SourceSpec:
+    """A published corpus, from its files in ORCA_DATA, each with the columns of words and tags."""
+
+    def load(config: SourceConfig) -> Corpus:
+        file, (word, tag) = published_file(name, files)
+        return read_conll(str(file), token_column=word, tag_column=tag)
+
+    def fingerprint(config: SourceConfig) -> str:
+        file, (word, tag) = published_file(name, files)
+        return file_fingerprint(str(file), token_column=word, tag_column=tag)
+
+    return SourceSpec(name, title, licence, load, lambda config: _fault(published_file, name, files), fingerprint)
+
+
+SOURCES.add(
+    _published(
+        "wnut17", "WNUT-17, entities of six types in messages and comments (Derczynski et al. 2017)", "CC BY 4.0",
+        {"wnut17.train.conll.gz": (0, 1), "wnut17train.conll": (0, 1)},
+    )
+)  # fmt: skip
+SOURCES.add(
+    _published(
+        "ud_ewt", "English Web Treebank, 17 parts of speech (Silveira et al. 2014)", "CC BY-SA 4.0",
+        {"ud_ewt.train.conll.gz": (0, 1), "en_ewt-ud-train.conllu": (1, 3)},
+    )
+)  # fmt: skip
+
+
 def _of_images(
     name: str, title: str, licence: str, find: Callable[[str | None], list[Path]], read: Callable[[list[Path]], Images]
 ) -> SourceSpec:
     """A source of images, from how its files are found and read."""
 
-    def missing(config: SourceConfig) -> str | None:
-        try:
-            find(config.path)
-        except InputError as fault:
-            return str(fault)
-        return None
-
     def fingerprint(config: SourceConfig) -> str:
         return runtime.digest({"source": name, "files": [runtime.known_digest(file) for file in find(config.path)]})
 
-    return SourceSpec(name, title, licence, lambda config: read(find(config.path)), missing, fingerprint, images=True)
+    return SourceSpec(
+        name, title, licence, lambda config: read(find(config.path)), lambda config: _fault(find, config.path),
+        fingerprint, images=True,
+    )  # fmt: skip
 
 
 SOURCES.add(

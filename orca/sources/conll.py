@@ -1,4 +1,4 @@
-"""The source set `conll`: one word a line, columns parted by tabs or spaces, a blank line after a sentence.
+"""Column files: one word a line, columns parted by tabs or spaces, a blank line after a sentence.
 
 CoNLL-2003 and its relatives read as they are; for CoNLL-U set ``token_column: 1`` and the ``tag_column`` (3 is UPOS).
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from orca import runtime
@@ -18,6 +20,20 @@ READER = 1  # raise it when this file changes what a corpus holds
 GZIP = b"\x1f\x8b"
 # CoNLL-U gives a contraction a line of its own, 3-4, above its two words, and an elided word a number like 8.1.
 _NOT_A_WORD = re.compile(r"\d+[-.]\d+")
+
+
+def published_file(name: str, files: Mapping[str, tuple[int, int]]) -> tuple[Path, tuple[int, int]]:
+    """The first of a published set's files that ORCA_DATA holds, with the columns of its words and tags.
+
+    Raises:
+        InputError: it holds none of them; says how to get one.
+    """
+    data = os.environ.get("ORCA_DATA")
+    for file, columns in files.items():
+        if data and (Path(data) / file).is_file():
+            return Path(data) / file, columns
+    held = f"{data} holds none" if data else "ORCA_DATA is not set"
+    raise InputError(f"source '{name}' needs one of {', '.join(files)} in the folder ORCA_DATA, but {held}")
 
 
 def missing_file(path: str | None) -> str | None:
