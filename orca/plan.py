@@ -177,7 +177,7 @@ def _check_fit(made: Plan) -> None:
     made.metric()
     made.augment()
     _check_vision(made)
-    config.finetune.choice.check_target(layout.target)
+    config.finetune.choice.check_task(layout)
     if config.method.demanding:
         config.finetune.choice.try_on(runtime.read_json(made.files.path / "config.json"))
     if config.finetune.positive_weight is not None and layout.target != "multilabel":

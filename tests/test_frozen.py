@@ -145,8 +145,8 @@ def test_neighbours_answer_what_was_seen_and_are_stored_with_the_model(target: s
 
 def test_neighbours_have_no_say_on_fields_and_no_embedder_to_train() -> None:
     with pytest.raises(InputError, match="'knn' answers classes, multilabel, scalar; the target is field; choose"):
-        MethodChoice(name="knn").check_target("field")
-    MethodChoice(name="full").check_target("field")
+        MethodChoice(name="knn").check_task(LAYOUTS["field"])
+    MethodChoice(name="full").check_task(LAYOUTS["field"])
     with pytest.raises(ValueError, match="nothing trains in 'knn'; leave finetune.train_embedder out"):
         orca.train.FinetuneConfig(method="knn", train_embedder=True)
 

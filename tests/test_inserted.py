@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from orca.methods import METHODS, MethodChoice, Neighbours, Origin
 from orca.model import AdaptedModel
 from orca.modelspec import Base
 from tests.test_methods import LACKS, MARKS, choice_of, equipped
-from tests.tiny import save_tiny_body, tiny_adapted, tiny_body, tiny_config, tiny_examples
+from tests.tiny import LAYOUTS, save_tiny_body, tiny_adapted, tiny_body, tiny_config, tiny_examples
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 X, LENGTH = torch.from_numpy(tiny_examples("classes", 5).x), torch.tensor([12, 5, 9, 1, 12])
@@ -190,9 +191,11 @@ def test_a_prompt_starts_from_words_of_the_body_names_of_the_classes_or_noise(fa
     assert 0.015 < noise.std() < 0.025
 
 
-def test_a_prompt_of_names_needs_names() -> None:
+def test_a_prompt_of_names_needs_names_which_is_told_before_any_work() -> None:
+    prompt = MethodChoice(name="prompt", options={"start": "labels"})
     with pytest.raises(InputError, match="start is labels, but the task names no classes; choose words or noise"):
-        started(tiny_body(), start="labels")
+        prompt.check_task(LAYOUTS["field"])
+    prompt.check_task(replace(LAYOUTS["classes"], classes=("up", "down")))
 
 
 def test_lora_changes_the_chosen_projections_alone_and_fused_ones_once() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from orca.bodies import AnyEncoder, Encoder, LayerGroup, build_encoder
 from orca.errors import InputError
 from orca.methods.method import INSERTED, METHODS, Method, Options, Origin, Phase, body_groups, places
-from orca.types import Layout, TargetKind
+from orca.types import Layout
 
 
 class MethodChoice(BaseModel):
@@ -127,14 +127,17 @@ class MethodChoice(BaseModel):
                 parameter.requires_grad_(id(parameter) in training)
         return chosen
 
-    def check_target(self, target: TargetKind) -> None:
-        """Whether the method can answer targets of this kind.
+    def check_task(self, layout: Layout) -> None:
+        """Whether the method can answer the targets of a task, and finds there what its options ask for.
 
         Raises:
-            InputError: it cannot.
+            InputError: it cannot, or does not.
         """
-        if (able := self.method.targets) and target not in able:
-            raise InputError(f"'{self.name}' answers {', '.join(able)}; the target is {target}; choose another method")
+        if (able := self.method.targets) and layout.target not in able:
+            raise InputError(
+                f"'{self.name}' answers {', '.join(able)}; the target is {layout.target}; choose another method"
+            )
+        self.given.check_task(layout)
 
     def try_on(self, hf_config: dict[str, Any]) -> None:
         """Whether a body of this Hugging Face configuration has what the method needs, found without its weights.

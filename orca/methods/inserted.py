@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from orca.bodies import Body, Encoder
 from orca.errors import InputError
 from orca.methods.method import METHODS, Options, Origin, inserting, parts
+from orca.types import Layout
 
 SPREAD = 0.02  # of random starts
 
@@ -22,6 +23,11 @@ class PromptOptions(Options):
     start: Literal["words", "labels", "noise"] = Field(
         default="words", description="Random words of the body's, names of the task's classes, or noise."
     )
+
+    def check_task(self, layout: Layout) -> None:
+        """Tokens may start from the names of classes where there are such."""
+        if self.start == "labels" and not layout.classes:
+            raise InputError("finetune.options.start is labels, but the task names no classes; choose words or noise")
 
 
 class PrefixOptions(Options):
@@ -61,7 +67,7 @@ def first_words(options: PromptOptions, origin: Origin) -> Tensor:
     """Embedded words (k, D): one for each class, the mean over its name's tokens, if asked for; the rest random ones.
 
     Raises:
-        InputError: names are asked for, but the task or the body has none.
+        InputError: names are asked for, but the body has no tokenizer to read them.
     """
     body = origin.body()
     assert isinstance(body, Body)  # bodies of vision take nothing in
@@ -74,9 +80,8 @@ def first_words(options: PromptOptions, origin: Origin) -> Tensor:
     words = [i for i in torch.randperm(body.embeddings.words.num_embeddings).tolist() if i not in special]
     tokens = embedded(words[: options.tokens])
     if options.start == "labels":
-        if not origin.classes or body.tokenizer is None:
-            lack = "the body has no tokenizer" if origin.classes else "the task names no classes"
-            raise InputError(f"finetune.options.start is labels, but {lack}; choose words or noise")
+        if body.tokenizer is None:
+            raise InputError("finetune.options.start is labels, but the body has no tokenizer; choose words or noise")
         names = [body.tokenizer(name, add_special_tokens=False)["input_ids"] for name in origin.classes]
         rows = [embedded(ids).mean(0) for ids in names if ids][: options.tokens]
         tokens[: len(rows)] = torch.stack(rows)

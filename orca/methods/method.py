@@ -22,6 +22,13 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def check_task(self, layout: Layout) -> None:
+        """Whether a task has what these options ask for.
+
+        Raises:
+            InputError: it has not.
+        """
+
     @classmethod
     def defaults(cls) -> str:
         """Every option with its default, in a line; empty where there is none."""
