@@ -16,6 +16,7 @@ from flows.commands.schedule import schedule, schedules, serve
 from flows.commands.sweep import compare, sweep
 from flows.servers.ui import ui
 from flows.terminal import exit_codes, log_to_stderr
+from orca.errors import InputError
 from orca.runtime import sleeping_threads
 
 app = typer.Typer(
@@ -110,6 +111,40 @@ def predict(
         arrays = predict_file(load(folder), input, output)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
     typer.echo(f"{output}: {shapes}", err=True)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; it is made, or empty.")],
+    trained_only: Annotated[
+        bool, typer.Option("--trained-only", help="Leave out the body's weights that did not train.")
+    ] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Fold what lora or ia3 inserted into the body's weights.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Copy a run's model to a folder of its own, from which orca.load and orca predict take it.
+
+    With --trained-only the folder is small, and the body must be there where the model is loaded.
+    """
+    with exit_codes():
+        from orca.model import load
+        from orca.runs import finished_path
+
+        if trained_only and merge:
+            raise InputError("a merged model has no weights that did not train; choose --merge or --trained-only")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is there already; name a new folder, or an empty one")
+        model = load(finished_path(open_store(store), run))
+        if merge:
+            model.merge()
+        model.save_pretrained(folder, trained_only=trained_only)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+    typer.echo(
+        f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}, {size / 2**20:.1f} MiB", err=True
+    )
 
 
 for command in (compare, sweep, bench, otdd, schedule, schedules, serve, ui):

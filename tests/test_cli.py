@@ -32,6 +32,7 @@ COMMANDS = (
     "show",
     "report",
     "predict",
+    "export",
     "tasks",
     "bodies",
     "methods",
@@ -361,6 +362,25 @@ def test_a_model_that_is_not_there_is_refused(tmp_path) -> None:
     np.savez(tmp_path / "in.npz", x=np.zeros((3, 1, 12), np.float32))
     missing = call("predict", "nothing", tmp_path / "in.npz", tmp_path / "out.npz", "--store", tmp_path / "store")
     assert "there is no run 'nothing'" in refused(missing)
+
+
+def test_a_model_is_exported_to_a_folder_that_predicts_alike(finished, tmp_path) -> None:
+    np.savez(tmp_path / "in.npz", x=np.load(store_of(finished).parent / "data.npz")["x_test"])
+    answers = []
+    for option in ([], ["--trained-only"], ["--merge"]):
+        folder = tmp_path / f"out{len(answers)}"
+        result = call("export", finished.record["run"], folder, *option, "--store", store_of(finished))
+        assert result.exit_code == 0, result.output
+        assert f"{folder}: config.json, " in result.stderr
+        assert call("predict", folder, tmp_path / "in.npz", tmp_path / "out.npz").exit_code == 0
+        with np.load(tmp_path / "out.npz", allow_pickle=False) as out:
+            answers.append(out["probability"].tobytes())
+    assert len(set(answers)) == 1
+    again = call("export", finished.record["run"], folder, "--store", store_of(finished))
+    assert f"{folder} is there already; name a new folder" in refused(again)
+    both = call("export", "tiny", tmp_path / "new", "--merge", "--trained-only", "--store", store_of(finished))
+    assert "choose --merge or --trained-only" in refused(both)
+    assert not (tmp_path / "new").exists()
 
 
 # What there is.

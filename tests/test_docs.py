@@ -72,7 +72,7 @@ def test_the_readme_lists_every_command_and_its_options_exist() -> None:
     options = {option for inner in INNER.values() for c in inner for p in c.params for option in p.opts} | {"--help"}
     assert set(re.findall(r"(?<=[` ])--?[a-z]+", section)) <= options
     json_less = {name for name, i in INNER.items() if "--json" not in {o for c in i for p in c.params for o in p.opts}}
-    assert json_less == {"cancel", "report", "predict", "serve", "ui"}
+    assert json_less == {"cancel", "report", "predict", "export", "serve", "ui"}
 
 
 @pages
