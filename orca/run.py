@@ -219,6 +219,7 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
         "metric": metrics["test"], "validation": metrics["validation"],
         "shift": {key: value["value"] for key, value in metrics["shift"].items()},
         "baselines": {key: value["test"] for key, value in metrics["baselines"].items()},
+        "alignment": read_json(refs["align"].path / "report.json"),
         "parameters": trained["parameters"], "stages": listed, "state": FINISHED,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
         "machine": runtime.machine(), "commit": runtime.commit(),

@@ -73,6 +73,24 @@ def test_a_row_has_means_spreads_shifts_costs_and_the_difference_to_the_first(tm
     assert (found["low"], found["high"]) == pytest.approx((wanted.low, wanted.high))
 
 
+def test_a_row_tells_in_how_many_runs_alignment_was_kept_and_what_it_gained(tmp_path: Path) -> None:
+    document = store(tmp_path, {("fsdd", "full"): OURS, ("fsdd", "head"): THEIRS})
+    for run, (kept, before, after) in zip(
+        document["runs"], [("epoch 10", 0.5, 0.2), ("unaligned", 0.4, 0.4), ("epoch 2", 0.3, 0.24)], strict=False
+    ):
+        file = Path(run["path"]) / "run.json"
+        told = {"objective": "otdd", "kept": kept, "probe_unaligned": before, "probe_kept": after}
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"alignment": told}))
+    first, second = compared(document)
+    assert first["kept"] == {"runs": 3, "kept": 2, "gain": pytest.approx(0.12)}
+    assert second["kept"] is None
+    page = to_markdown([first, second], places_of(document))
+    assert "| 2 of 3 | 1,000 |" in page
+    assert "Alignment kept: the runs whose probe" in page
+    (told, plain) = csv.DictReader(io.StringIO(to_csv([first, second], places_of(document))))
+    assert (told["alignment_kept"], plain["alignment_kept"]) == ("2", "")
+
+
 def test_differences_are_paired_by_seed() -> None:
     assert paired({0: 1.0, 2: 3.0}, {2: 2.5, 5: 0.0}) == {"mean": 0.5, "low": None, "high": None, "seeds": 1}
     assert paired({0: 1.0}, {1: 1.0}) is None

@@ -199,6 +199,10 @@ def test_learning_from_a_part_is_told_and_has_keys_of_its_own(tmp_path, body) ->
     given = settings(tmp_path, body, finetune={"epochs": 1})
     result = adapt({**given, "train_size": 0.5}, store=tmp_path / "s")
     assert "train_size: learnt from 20 of the 40 answers of the training set" in result.record["notes"]
+    kept = result.record["alignment"]
+    assert kept["objective"] == "otdd"
+    assert kept["probe_kept"] <= kept["probe_unaligned"]
+    assert (kept["kept"] == "unaligned") == (kept["probe_kept"] == kept["probe_unaligned"])
     whole, part = (keys(plan(check_config({**given, "train_size": size}))) for size in (None, 20))
     assert set(whole) == set(part)
     assert {name for name in whole if whole[name] == part[name]} == {"source"}

@@ -32,7 +32,9 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
         A row for each place of the grid, seeds apart: its place on each axis; ``metric`` and ``higher_is_better``;
         ``seeds`` that are completed ``of`` how many; ``test``, ``validation`` and ``seconds`` as ``mean`` and
         ``spread``, the sample standard deviation, None of one run; ``shift``, and the ``drop`` from the test metric to
-        it, by name; ``trained`` parameters; ``peak_memory_mb``, the most of all seeds; the ``difference`` of the test
+        it, by name; ``kept``, in how many of the aligned runs the probe on validation preferred the aligned embedder,
+        and by how much the kept one is better there, None where none was aligned; ``trained`` parameters;
+        ``peak_memory_mb``, the most of all seeds; the ``difference`` of the test
         metric to that of the task's first row, as in :func:`paired`; ``rank``, the mean over tasks of its place among
         rows, 1 the best, None where there is one task, or one lacks this row.
     """
@@ -84,10 +86,20 @@ def _of_records(done: Sequence[Mapping[str, Any]]) -> Row:
     return {
         "shift": {name: spread([shift for shift, _ in found]) for name, found in known.items()},
         "drop": {name: spread([shift - test for shift, test in found])["mean"] for name, found in known.items()},
+        "kept": _kept([record.get("alignment", {}) for record in records]),  # older records do not tell
         "trained": max((record["parameters"]["trained"] for record in records), default=None),
         "seconds": spread([_seconds(record, Path(run["path"])) for record, run in zip(records, done, strict=True)]),
         "peak_memory_mb": max((record["peak_memory_mb"] for record in records), default=None),
     }
+
+
+def _kept(reports: Sequence[Mapping[str, Any]]) -> Row | None:
+    """What came of the alignments: ``runs``, ``kept`` and ``gain``, the mean of what the probe's error fell by."""
+    probed = [report for report in reports if "kept" in report]
+    if not probed:
+        return None
+    gain = spread([report["probe_unaligned"] - report["probe_kept"] for report in probed])["mean"]
+    return {"runs": len(probed), "kept": sum(report["kept"] != "unaligned" for report in probed), "gain": gain}
 
 
 def _seconds(record: Mapping[str, Any], folder: Path) -> float | None:
@@ -163,6 +175,7 @@ def _flat(row: Row) -> Row:
     plain = ("metric", "higher_is_better", "seeds", "of", "trained", "peak_memory_mb", "rank")
     nested = {name: row[name] for name in ("test", "validation", "seconds")}
     nested |= {f"shift_{name}": values for name, values in row["shift"].items()}
+    nested["alignment"] = row["kept"] or dict.fromkeys(("runs", "kept", "gain"))
     nested["difference"] = row["difference"] or dict.fromkeys(("mean", "low", "high", "seeds"))
     parts = {f"{name}_{part}": value for name, values in nested.items() for part, value in values.items()}
     return {key: row[key] for key in plain} | parts | {f"drop_{name}": drop for name, drop in row["drop"].items()}
@@ -174,7 +187,8 @@ def cells(rows: Sequence[Row], places: Sequence[str]) -> tuple[list[str], list[l
     shifts = _shifts(rows)
     ranked = ["rank"] if any(row["rank"] is not None for row in rows) else []
     header = [*varied, "metric", "test", *(f"{name} (drop)" for name in shifts), "to the first row", "validation"]
-    header += ["trained", "seconds", "MiB", "seeds", *ranked]
+    aligned = ["alignment kept"] if any(row["kept"] for row in rows) else []
+    header += [*aligned, "trained", "seconds", "MiB", "seeds", *ranked]
     lines = []
     for row in rows:
         seeds = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
@@ -183,8 +197,11 @@ def cells(rows: Sequence[Row], places: Sequence[str]) -> tuple[list[str], list[l
             for name in shifts
         ]
         line = [*(_cell(row[axis]) for axis in varied), row["metric"] or "-", _pair(row["test"]), *shift]
-        line += [_interval(row["difference"]), _pair(row["validation"]), number(row["trained"]), _pair(row["seconds"])]
-        lines.append([*line, number(row["peak_memory_mb"]), seeds, *([number(row["rank"])] if ranked else [])])
+        line += [_interval(row["difference"]), _pair(row["validation"])]
+        if aligned:
+            line.append(f"{row['kept']['kept']} of {row['kept']['runs']}" if row["kept"] else "-")
+        line += [number(row["trained"]), _pair(row["seconds"]), number(row["peak_memory_mb"]), seeds]
+        lines.append([*line, *([number(row["rank"])] if ranked else [])])
     return header, lines
 
 
@@ -208,6 +225,8 @@ def reading(rows: Sequence[Row]) -> str:
         )
     if _shifts(rows):
         told.append("Drop: the metric on the shift set less that on the test set.")
+    if any(row["kept"] for row in rows):
+        told.append("Alignment kept: the runs whose probe on validation preferred the aligned embedder.")
     if any(row["rank"] is not None for row in rows):
         told.append("Rank: the mean place over tasks, 1 is the best.")
     return " ".join(told)
