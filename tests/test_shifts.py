@@ -125,9 +125,9 @@ def test_rows_are_chosen_by_a_column_and_empty_cells_leave(*, named: bool) -> No
         table = table.view([("other", "f8"), ("age", "f8")])[:, 0]
     column = "age" if named else 1
     known = np.sort(values[np.isfinite(values)])
-    for end, wanted in (("low", known[:18]), ("high", known[-18:])):
-        rows = changed(table, shifts.column_third(column, end), np.arange(60)).y
-        np.testing.assert_array_equal(np.sort(values[rows]), wanted)
+    low, high = (changed(table, shifts.column_third(column, end), np.arange(60)).y for end in ("low", "high"))
+    np.testing.assert_array_equal(np.sort(values[low]), known[:18])
+    np.testing.assert_array_equal(np.sort(values[high]), known[-18:])
 
 
 def test_of_a_large_test_set_drawn_rows_are_changed_and_answers_stay_with_them() -> None:
