@@ -18,6 +18,7 @@ from orca.augment import prepare
 from orca.errors import InputError
 from orca.metrics import label_aurocs
 from orca.tasks import TASKS
+from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, load_folder
 from orca.tasks.encodings import DnaEncoding, WaveformEncoding
 from orca.tasks.inspection import inspect
@@ -26,7 +27,7 @@ from orca.tasks.making import make
 from orca.tasks.nb360.deepsea import DEEPSEA
 from orca.tasks.nb360.deepsea import FILE as DNA_FILE
 from orca.tasks.nb360.events import FAMILIES, RATE, event, label_names, pink
-from orca.tasks.nb360.fsd50k import ENCODING, FSD50K, MAP, NOISE
+from orca.tasks.nb360.fsd50k import ENCODING, FSD50K, HISS, MAP, NOISE
 from orca.tasks.nb360.regulatory import LABELS, MOTIFS, _near, hits, labels_of, markov
 from orca.tasks.published import Size
 from orca.tasks.readers.wav import read_wav
@@ -86,6 +87,30 @@ def test_sounds_are_read_as_they_were_written(sounds: Path) -> None:
     first = [row["ext"] for row in rows].index(rows[3]["ext"])
     assert splits.train.group is not None
     assert splits.train.group[3] == splits.train.group[first]
+
+
+def test_noisy_clips_are_test_clips_with_noise_20_db_below_them(sounds: Path) -> None:
+    splits = load_folder(FSD50K, FSD_FRAME, sounds)
+    noisy, test = splits.shift["noise"], splits.test
+    np.testing.assert_array_equal(noisy.y, test.y)
+    np.testing.assert_array_equal(noisy.group, test.group)
+    assert np.abs(noisy.x[:, :, :, :-1].mean((1, 2, 3))).max() < 1e-3  # relative to their mean, as all are
+    with (sounds / "chunks/eval.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    chunks = np.stack([wavfile.read(sounds / row["files"])[1] for row in rows[:100]]).astype(np.float32) / 32768
+    hissing = HISS(Raw(chunks, np.zeros(len(chunks)))).x
+    np.testing.assert_array_equal(noisy.x[:5], ENCODING.encode(hissing[:5])[0])
+    share = (hissing - chunks).std(1) / chunks.std(1)
+    np.testing.assert_allclose(share, 0.1, rtol=0.03)
+
+
+def test_of_many_clips_some_are_made_noisy_whole(sounds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orca.tasks.nb360.fsd50k.SHIFTED", 12)
+    noisy, test = (load_folder(FSD50K, FSD_FRAME, sounds).shift["noise"], load_folder(FSD50K, FSD_FRAME, sounds).test)
+    assert noisy.group is not None
+    assert test.group is not None
+    assert 0 < len(noisy) <= 12
+    assert all((noisy.group == clip).sum() == (test.group == clip).sum() for clip in noisy.group)
 
 
 def test_noise_is_read_where_it_is_asked_for(copy: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from orca.report.tradeoff import tradeoff
-from orca.sweeps.comparison import compared, paired, places_of, to_csv, to_markdown, write_comparison
+from orca.sweeps.comparison import compared, paired, places_of, tables, to_csv, to_markdown, write_comparison
 
 TRAINED = {"full": 1000, "layernorm": 100, "head": 10}
 
@@ -136,6 +136,37 @@ def test_the_files_hold_the_same_numbers(tmp_path: Path) -> None:
     assert "body" not in page  # all rows agree on it
     drawn = ET.fromstring((tmp_path / "out" / "comparison.svg").read_text())  # noqa: S314 - our own drawing
     assert "fsdd, head, otdd: 0.143" in drawn.attrib["aria-label"]
+
+
+def test_shift_sets_that_tasks_do_not_share_have_tables_of_their_own(tmp_path: Path) -> None:
+    tests: dict[tuple[str, str], list[float | None]] = {
+        ("fsdd", "full"): [0.25, 0.5], ("fsdd", "head"): [None], ("digits", "full"): [0.125], ("mitbih", "full"): [0.5],
+        ("cosmic", "full"): [0.75],
+    }  # fmt: skip
+    document = store(tmp_path, tests)
+    for task, shift in (("digits-full-0", {"a": 0.25, "b": 0.5}), ("cosmic-full-0", {})):
+        path = tmp_path / "runs" / task / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"shift": shift}))
+    rows, places = compared(document), places_of(document)
+    main, noise, others = tables(rows, places)
+    assert not any("drop" in name for name in main[0])
+    assert len(main[1]) == 5
+    assert noise == (
+        ["task", "method", "metric", "test", "noise (drop)"],
+        [["fsdd", "full", "error", "0.375 ± 0.1768", "0.475 ± 0.1768 (0.1)"], ["fsdd", "head", "-", "-", "-"],
+         ["mitbih", "full", "error", "0.5", "0.6 (0.1)"]],
+    )  # fmt: skip
+    assert others == (
+        ["task", "method", "metric", "test", "a (drop)", "b (drop)"],
+        [["digits", "full", "error", "0.125", "0.25 (0.125)", "0.5 (0.375)"]],
+    )
+    page = to_markdown(rows, places)
+    assert page.count("\n| --- |") == 3
+    assert "\n\n| task | method | metric | test | a (drop) | b (drop) |\n" in page
+    assert "Drop: the metric on the shift set less" in page
+    shared = [row for row in rows if row["task"] in ("fsdd", "mitbih", "cosmic")]
+    assert "noise (drop)" in tables(shared, places)[0][0]  # one table where all that have sets have the same
+    assert len(tables(shared, places)) == 1
 
 
 def test_tables_without_shifts_ranks_or_runs(tmp_path: Path) -> None:

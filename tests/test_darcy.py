@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orca.runtime import rng
-from orca.tasks.darcy_solver import HIGH, LOW, gaussian_field, permeability, solve, solve_cells
+from orca.tasks.darcy_solver import HIGH, LOW, gaussian_field, lognormal, permeability, solve, solve_cells
 from orca.tasks.effective_medium import homogeneous, power_mean
 from orca.tasks.pde import DarcySettings, cache_folder, cached_darcy, darcy_task, generate_darcy
 from orca.types import Examples
@@ -121,6 +121,19 @@ def test_generation_is_deterministic_and_its_splits_are_independent():
     assert first["x_train"].shape == (6, 9, 9)
     assert not (first["x_train"][:2] == first["x_val"]).all()
     assert not (first["x_train"] == generate_darcy(DarcySettings(9, 6, 2, 3, seed=1))["x_train"]).all()
+
+
+def test_shift_sets_have_a_finer_grid_and_another_law():
+    made = generate_darcy(SMALL)
+    assert made["x_shift_fine"].shape == made["y_shift_fine"].shape == (3, 17, 17)
+    assert set(np.unique(made["x_shift_fine"])) == {3, 12}
+    smooth = made["x_shift_lognormal"]
+    assert smooth.shape == (3, 9, 9)
+    assert len(np.unique(smooth)) == smooth.size
+    np.testing.assert_allclose(made["y_shift_lognormal"][1], solve(smooth[1].astype(float)), rtol=1e-5, atol=1e-9)
+    logs = [np.log(lognormal(24, generator=rng("lognormal", i)) / 6) for i in range(3)]
+    fields = [gaussian_field(24, generator=rng("lognormal", i)) for i in range(3)]
+    np.testing.assert_allclose(logs, fields, atol=1e-12)
 
 
 def test_more_problems_keep_the_first_ones():

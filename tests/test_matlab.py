@@ -104,12 +104,15 @@ def test_every_fifth_of_421_nodes_is_read(write, tmp_path: Path) -> None:
     assert raw["train"].x.shape == (3, 85, 85)
     np.testing.assert_array_equal(raw["train"].x, made["coeff"][:, ::5, ::5])
     np.testing.assert_allclose(raw["test"].y, made["sol"][:, ::5, ::5], rtol=1e-6)
+    np.testing.assert_array_equal(raw["shift_fine"].x, made["coeff"][:, ::3, ::3])
+    np.testing.assert_allclose(raw["shift_fine"].y, made["sol"][:, ::3, ::3], rtol=1e-6)
 
 
 def test_of_longer_files_the_first_thousand_and_hundred_samples_are_read(tmp_path: Path) -> None:
     both(tmp_path, arrays(1024, 5))
     raw = read(tmp_path)
     assert (raw["train"].x.shape, raw["test"].x.shape) == ((1000, 5, 5), (100, 5, 5))
+    assert set(raw) == {"train", "test"}  # there are no nodes between these
 
 
 def test_files_that_do_not_fit_are_told(tmp_path: Path) -> None:

@@ -91,6 +91,17 @@ def test_a_broken_steady_file_is_told(tmp_path: Path) -> None:
         read_steady(path, "nu", "tensor", points=4)
 
 
+def test_cells_that_are_left_out_make_a_finer_test_set(tmp_path: Path) -> None:
+    path, nu = tmp_path / "a.hdf5", np.arange(30 * 64, dtype=np.float32).reshape(30, 8, 8)
+    with h5py.File(path, "w") as file:
+        file["nu"], file["tensor"] = nu, -nu[:, None]
+    raw = read_steady(path, "nu", "tensor", points=4)
+    np.testing.assert_array_equal(raw["test"].x, nu[:3, ::2, ::2])
+    np.testing.assert_array_equal(raw["shift_fine"].x, nu[:3])
+    np.testing.assert_array_equal(raw["shift_fine"].y, -nu[:3])
+    assert set(read_steady(path, "nu", "tensor", points=8)) == {"train", "test"}
+
+
 def test_an_evolution_of_several_fields_is_read_and_checked(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     fields = np.random.default_rng(0).standard_normal((2, 20, 3, 8, 8)).astype(np.float32)

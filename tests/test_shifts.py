@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from orca.tasks import shifts
+from orca.runtime import digest
+from orca.tasks import TASKS, shifts
 from orca.tasks.assemble import Raw
+from orca.tasks.benchmark import Frame, published_task
+from orca.tasks.corruptions import corruptions
+from orca.tasks.encodings import GridEncoding
+from orca.tasks.nb360.cifar100 import CIFAR100
+from orca.types import Provenance
 
 DRAW = np.random.default_rng(0).standard_normal
 LABELS = np.arange(400) % 3
@@ -69,8 +76,103 @@ def test_cells_become_missing_in_every_column_by_itself() -> None:
     assert abs(np.corrcoef(gone)[0, 1]) < 0.15
 
 
-def test_a_large_test_set_is_shifted_in_part_and_answers_stay() -> None:
-    x, y = DRAW((3000, 4)), np.arange(3000)
-    found = shifts.shifted(Raw(x, y), shifts.scaled(0.5))
-    np.testing.assert_array_equal(found.x, x[: shifts.MOST] / 2)
-    np.testing.assert_array_equal(found.y, y[: shifts.MOST])
+def test_noise_of_each_row_is_relative_to_its_own_level_and_ends_with_it() -> None:
+    x, length = DRAW((6, 4000)) * 10.0 ** np.arange(6)[:, None], np.array([4000, 3000, 2000, 4000, 4000, 1000])
+    x[np.arange(4000) >= length[:, None]] = 0
+    shift = shifts.noisy(0.1, each=True)
+    noise = shift(Raw(x, LABELS[:6], length)).x - x
+    share = [noise[i, :size].std() / x[i, :size].std() for i, size in enumerate(length)]
+    np.testing.assert_allclose(share, 0.1, rtol=0.1)
+    assert not noise[np.arange(4000) >= length[:, None]].any()
+    two = shift(Raw(np.stack([x, x], 1), LABELS[:6], length)).x  # two channels
+    np.testing.assert_array_equal(two[:, :, 1000:][length == 1000], 0)
+
+
+def test_what_lies_after_the_ends_does_not_count_for_the_level_of_all() -> None:
+    x = np.pad(DRAW((50, 100)), ((0, 0), (0, 900)))
+    noise = shifts.noisy(0.5)(Raw(x, LABELS[:50], np.full(50, 100))).x - x
+    np.testing.assert_allclose(noise[:, :100].std(), 0.5, rtol=0.05)
+
+
+def test_whole_numbers_are_scaled_too_and_stay_in_range() -> None:
+    x = np.array([[-30000, -3, 0, 7, 30000]], np.int16)
+    assert changed(x, shifts.scaled(0.5), LABELS[:1]).x.tolist() == [[-15000, -2, 0, 4, 15000]]
+    assert changed(x, shifts.scaled(2), LABELS[:1]).x.tolist() == [[-32768, -6, 0, 14, 32767]]
+
+
+@pytest.mark.parametrize("form", ["text", "bytes", "ACGT", "AGCT"])
+def test_sequences_are_chosen_by_their_gc_content(form: str) -> None:
+    letters = np.random.default_rng(2).choice(list("ACGT"), (90, 40), p=(0.3, 0.2, 0.2, 0.3))
+    text = np.array(["".join(row) for row in letters])
+    hot = {order: (letters[..., None] == list(order)).astype(np.uint8) for order in ("ACGT", "AGCT")}
+    x = {"text": text, "bytes": text.astype("S"), **hot}[form]
+    share = np.isin(letters, ["G", "C"]).mean(1)
+    low, high = (changed(x, shifts.gc_third(end), np.arange(90)).y for end in ("low", "high"))
+    for rows in (low, high):
+        assert len(rows) == 30
+        assert (np.diff(rows) > 0).all()
+    assert share[low].max() <= np.sort(share)[29]
+    assert share[high].min() >= np.sort(share)[60]
+    assert not set(low) & set(high)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_rows_are_chosen_by_a_column_and_empty_cells_leave(*, named: bool) -> None:
+    values = np.random.default_rng(3).permutation(60).astype(float)
+    values[::10] = np.nan
+    table = np.stack([np.zeros(60), values], 1)
+    if named:
+        table = table.view([("other", "f8"), ("age", "f8")])[:, 0]
+    column = "age" if named else 1
+    known = np.sort(values[np.isfinite(values)])
+    low, high = (changed(table, shifts.column_third(column, end), np.arange(60)).y for end in ("low", "high"))
+    np.testing.assert_array_equal(np.sort(values[low]), known[:18])
+    np.testing.assert_array_equal(np.sort(values[high]), known[-18:])
+
+
+def test_of_a_large_test_set_drawn_rows_are_changed_and_answers_stay_with_them() -> None:
+    x = np.arange(30_000.0)[:, None]
+    found = shifts.shifted(Raw(x, np.arange(30_000)), shifts.scaled(0.5))
+    assert len(found.y) == shifts.MOST
+    np.testing.assert_array_equal(found.x[:, 0], found.y / 2)
+    counts = np.histogram(found.y, 10, (0, 30_000))[0]  # files may be in some order: the first rows would be one record
+    assert (np.abs(counts - 200) < 60).all()
+    np.testing.assert_array_equal(found.y, shifts.shifted(Raw(x, np.arange(30_000)), shifts.noisy(1.0)).y)
+    few = shifts.shifted(Raw(x[:7], np.arange(7)), shifts.scaled(0.5))
+    np.testing.assert_array_equal(few.y, np.arange(7))
+
+
+def test_rows_with_one_answer_are_drawn_together() -> None:
+    group = np.repeat(np.arange(100), np.arange(100) % 7 + 1)
+    raw = Raw(np.zeros((len(group), 2)), np.zeros(len(group)), None, group)
+    kept = shifts.drawn(raw, 60)
+    assert 50 < kept.sum() <= 60
+    assert not set(group[kept]) & set(group[~kept])
+    assert shifts.drawn(raw, len(group)).all()
+
+
+def test_a_shift_says_all_that_its_numbers_depend_on() -> None:
+    assert shifts.noisy(0.2).facts == shifts.noisy(share=0.2, each=False).facts
+    kinds = [
+        shifts.noisy(0.2), shifts.noisy(0.3), shifts.noisy(0.2, each=True), shifts.scaled(0.2), shifts.gc_third("low"),
+        shifts.gc_third("high"), *corruptions(GridEncoding(channels="none")).values(),
+        *corruptions(GridEncoding(channels="none", scale=0.5)).values(),
+    ]  # fmt: skip
+    assert len({digest(shift.facts) for shift in kinds}) == len(kinds)
+
+
+def prints() -> dict[str, str]:
+    return {task.name: task.fingerprint() for task in TASKS if task.missing() is None}
+
+
+def test_data_with_changed_shifts_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def task(share: float) -> str:
+        frame = Frame("classes", "error", GridEncoding(channels="last"), shift={"noise": shifts.noisy(share)})
+        return published_task(CIFAR100, frame, title="", provenance=Provenance("", "")).fingerprint()
+
+    assert task(0.2) == task(0.2) != task(0.3)
+    before = prints()
+    monkeypatch.setattr(shifts, "VERSION", shifts.VERSION + 1)
+    after = prints()
+    unchanged = {name for name in before if before[name] == after[name]}
+    assert unchanged <= {"darcy", "darcy85", "darcy2d", "cosmic", "psicov"}  # sets of files or a generator, or none

@@ -16,7 +16,7 @@ from orca.tasks.encodings import ENCODING
 from orca.tasks.files import read_data
 from orca.tasks.tables import check_columns
 from orca.types import Examples, Splits
-from tests.made import made
+from tests.made import made, shifts_of
 
 FROM_FILES = ("fsdd", "fsdd-speakers", "splice", "ienhancer", "darcy2d", "mitbih_aami", "signdigits", "adult")
 SHARED_ROWS = {"adult"}  # people with equal answers, in the official files
@@ -80,6 +80,22 @@ def test_layout_and_arrays_agree(task):
         assert np.isfinite(examples.x).all()
         assert examples.y.dtype == (np.int64 if layout.target == "classes" else np.float32)
         assert len(examples.x) == len(examples.y)
+
+
+def test_every_task_has_the_shift_sets_of_its_family(task):
+    splits = _load(task.name)
+    assert set(splits.shift) == shifts_of(task)
+
+
+def test_shift_sets_are_made_of_test_rows_alone(task):
+    """What is chosen are test rows, and nothing that is changed is in train."""
+    splits = _load(task.name)
+    for name, examples in splits.shift.items():
+        if name.endswith(("-low", "-high")):
+            assert _rows(examples) <= _rows(splits.test)
+            assert len(examples) < len(splits.test) / 2
+        elif name in ("noise", "weak", "corrupted-1") and task.name not in SHARED_ROWS:
+            assert not _rows(examples) & _rows(splits.train)
 
 
 def test_every_class_is_in_every_split(task):

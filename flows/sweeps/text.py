@@ -58,12 +58,12 @@ def runs_text(document: Mapping[str, Any]) -> str:
 
 def means_text(document: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """The rows of the table over their seeds, one line for each place in the grid, and how to read them."""
-    from orca.sweeps.comparison import cells, places_of, reading
+    from orca.sweeps.comparison import places_of, reading, tables
 
     if not rows:
         return ""
-    header, lines = cells(rows, places_of(document))
-    return "\n".join([table(lines, header), "", reading(rows), CHOSEN if "trials" in document else HONEST])
+    told = [f"{table(lines, header)}\n" for header, lines in tables(rows, places_of(document))]
+    return "\n".join([*told, reading(rows), CHOSEN if "trials" in document else HONEST])
 
 
 def _axes(document: Mapping[str, Any]) -> list[str]:

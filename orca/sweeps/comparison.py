@@ -13,6 +13,7 @@ from orca.runs import built_seconds, read_part
 from orca.runtime import atomic_write, canonical, finite, number, write_json
 
 Row = dict[str, Any]
+Table = tuple[list[str], list[list[str]]]  # header and lines
 AXES = ["task", "body", "align", "method", "seed"]  # of tables that name none, because they are older
 LEVEL = 0.95  # of intervals
 
@@ -181,10 +182,23 @@ def _flat(row: Row) -> Row:
     return {key: row[key] for key in plain} | parts | {f"drop_{name}": drop for name, drop in row["drop"].items()}
 
 
-def cells(rows: Sequence[Row], places: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of the table for people; an axis on which all rows agree is left out, but for the task."""
+def tables(rows: Sequence[Row], places: Sequence[str]) -> list[Table]:
+    """The tables for people, each its header and lines; an axis on which all rows agree is left out, but for the task.
+
+    Shift sets are columns of the table where all tasks have the same ones. Else they have tables of their own, one for
+    the tasks that share them: a column for the sets of each family would be empty in most lines.
+    """
     varied = [axis for axis in places if axis == "task" or len({canonical(row[axis]) for row in rows}) > 1]
-    shifts = _shifts(rows)
+    of_task = {row["task"]: tuple(_shifts([one for one in rows if one["task"] == row["task"]])) for row in rows}
+    kinds = [kind for kind in dict.fromkeys(of_task.values()) if kind]
+    if len(kinds) < 2:
+        return [_main(rows, varied, _shifts(rows))]
+    return [_main(rows, varied, ())] + [
+        _of_shifts([row for row in rows if of_task[row["task"]] == kind], varied, kind) for kind in kinds
+    ]
+
+
+def _main(rows: Sequence[Row], varied: Sequence[str], shifts: Sequence[str]) -> Table:
     ranked = ["rank"] if any(row["rank"] is not None for row in rows) else []
     header = [*varied, "metric", "test", *(f"{name} (drop)" for name in shifts), "to the first row", "validation"]
     aligned = ["alignment kept"] if any(row["kept"] for row in rows) else []
@@ -192,11 +206,7 @@ def cells(rows: Sequence[Row], places: Sequence[str]) -> tuple[list[str], list[l
     lines = []
     for row in rows:
         seeds = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
-        shift = [
-            f"{_pair(row['shift'][name])} ({number(row['drop'][name])})" if name in row["shift"] else "-"
-            for name in shifts
-        ]
-        line = [*(_cell(row[axis]) for axis in varied), row["metric"] or "-", _pair(row["test"]), *shift]
+        line = [*(_cell(row[axis]) for axis in varied), row["metric"] or "-", _pair(row["test"]), *_drops(row, shifts)]
         line += [_interval(row["difference"]), _pair(row["validation"])]
         if aligned:
             line.append(f"{row['kept']['kept']} of {row['kept']['runs']}" if row["kept"] else "-")
@@ -205,15 +215,29 @@ def cells(rows: Sequence[Row], places: Sequence[str]) -> tuple[list[str], list[l
     return header, lines
 
 
+def _of_shifts(rows: Sequence[Row], varied: Sequence[str], shifts: Sequence[str]) -> Table:
+    header = [*varied, "metric", "test", *(f"{name} (drop)" for name in shifts)]
+    places = [[*(_cell(row[axis]) for axis in varied), row["metric"] or "-", _pair(row["test"])] for row in rows]
+    return header, [[*place, *_drops(row, shifts)] for place, row in zip(places, rows, strict=True)]
+
+
+def _drops(row: Row, shifts: Sequence[str]) -> list[str]:
+    """The metric on each shift set, and in brackets the drop to it."""
+    found, drop = row["shift"], row["drop"]
+    return [f"{_pair(found[name])} ({number(drop[name])})" if name in found else "-" for name in shifts]
+
+
 def to_markdown(rows: Sequence[Row], places: Sequence[str]) -> str:
-    """The table for people, and how to read it."""
-    header, lines = cells(rows, places)
-    ruled = [header, ["---"] * len(header), *lines]
-    return "\n".join(["| " + " | ".join(line) + " |" for line in ruled] + ["", reading(rows)]) + "\n"
+    """The tables for people, and how to read them."""
+    parts = []
+    for header, lines in tables(rows, places):
+        ruled = [header, ["---"] * len(header), *lines]
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in ruled))
+    return "\n\n".join([*parts, reading(rows)]) + "\n"
 
 
 def reading(rows: Sequence[Row]) -> str:
-    """How to read the table, in a paragraph."""
+    """How to read the tables, in a paragraph."""
     better = {row["metric"]: row["higher_is_better"] for row in rows if row["metric"]}
     told = [f"{name}: {'higher' if higher else 'lower'} is better." for name, higher in better.items()]
     if any(row["of"] > 1 for row in rows):

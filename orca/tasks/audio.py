@@ -9,6 +9,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import WaveformEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
+from orca.tasks.shifts import facts_of, noisy, scaled, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -16,6 +17,7 @@ SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 LEFT_OUT = ("theo", "yweweler")
 # One clip in 150 is longer than a second, the longest 2.3 s: kept whole they would make most of every input padding.
 ENCODING = WaveformEncoding(sample_rate=8000, max_seconds=1.0)
+SHIFTS = {"noise": noisy(0.1, each=True), "weak": scaled(0.1)}  # noise 20 dB below each clip; 20 dB quieter
 KEYS = tuple(f"{array}_{split}" for split in ("train", "test") for array in ("x", "y", "len", "speaker"))
 NOTES = ("clips are cut to their first second", "validation: a fixed random 12 % of each digit of train")
 
@@ -45,6 +47,7 @@ def _load(left_out: tuple[str, ...]) -> Splits:
     val = hold_out(train.y, groups=same_rows(train.x))
     parts = {"train": train.subset(~val), "val": train.subset(val), "test": splits["test"].subset(~away["test"])}
     notes = ("official split: takes 0-4 of every speaker and digit are test, the same six speakers on both sides",)
+    parts |= shift_sets(parts["test"], SHIFTS)
     if left_out:
         parts["shift_speaker"] = splits["test"].subset(away["test"])
         notes = (
@@ -70,7 +73,9 @@ def _spec(name: str, title: str, left_out: tuple[str, ...]) -> TaskSpec:
         ),
         encoding=ENCODING,
         load=partial(_load, left_out),
-        fingerprint=lambda: data_fingerprint("fsdd", version=1, left_out=left_out, encoding=ENCODING),
+        fingerprint=lambda: data_fingerprint(
+            "fsdd", version=1, left_out=left_out, encoding=ENCODING, shift=facts_of(SHIFTS)
+        ),
         missing=lambda: data_missing("fsdd"),
         archive=Archive("fsdd", KEYS),
     )

@@ -14,11 +14,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from orca.runtime import digest, read_json, user_cache
-from orca.tasks.assemble import SHIFT, assemble, with_validation
+from orca.tasks.assemble import assemble, with_validation
 from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
-from orca.tasks.shifts import Shift, shifted, thinned
+from orca.tasks.shifts import Shift, facts_of, shift_sets, thinned
 from orca.tasks.spec import Predictor, TaskSpec
 from orca.types import Provenance, Splits, TargetKind
 
@@ -70,7 +70,7 @@ def published_task(
         load=partial(load_folder, published, frame),
         fingerprint=lambda: digest({"task": name, "files": published.fingerprint(), "version": frame.version,
                                     "target": frame.target, "encoding": frame.encoding,
-                                    "predictors": sorted(frame.predictors), "shift": sorted(_shifts(frame))}),
+                                    "predictors": sorted(frame.predictors), "shift": facts_of(_shifts(frame))}),
         predictors=frame.predictors,
         published=published,
         classes=frame.classes,
@@ -100,7 +100,7 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             f"synthetic: generated ({counts}, seed {facts['seed']}); scores do not compare with those on the published "
             "files",
         )
-    parts |= {f"{SHIFT}{name}": shifted(parts["test"], shift) for name, shift in _shifts(frame).items()}
+    parts |= shift_sets(parts["test"], _shifts(frame))
     return assemble(
         parts, encoding=frame.encoding, target=frame.target, classes=published.names(folder) or frame.classes,
         notes=notes, missing=frame.gaps, background=background,

@@ -7,6 +7,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
+from orca.tasks.shifts import facts_of, noisy, scaled, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -16,6 +17,7 @@ CLASSES = ("N", "S", "V", "F")
 # beats, which nearly all stem from one record each (209, 208), to train.
 VALIDATION_RECORDS = (114, 124, 223)
 ENCODING = SequenceEncoding(scale=1 / 200)  # to mV
+SHIFTS = {"noise": noisy(0.5), "weak": scaled(0.5)}
 KEYS = ("x_train", "y_train", "record_train", "x_test", "y_test")
 NOTES = (
     "split of de Chazal 2004: records DS1 train, DS2 test; the test set is itself a shift, to other patients, but for "
@@ -32,6 +34,7 @@ def _load() -> Splits:
     raw = {name: Raw(arrays[f"x_{name}"], arrays[f"y_{name}"]).subset(keep) for name, keep in kept.items()}
     val = np.isin(arrays["record_train"][kept["train"]], VALIDATION_RECORDS)
     parts = {"train": raw["train"].subset(~val), "val": raw["train"].subset(val), "test": raw["test"]}
+    parts |= shift_sets(parts["test"], SHIFTS)
     return assemble(parts, encoding=ENCODING, target="classes", classes=CLASSES, notes=NOTES)
 
 
@@ -49,7 +52,9 @@ SPECS = (
         ),
         encoding=ENCODING,
         load=_load,
-        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING, validation=VALIDATION_RECORDS),
+        fingerprint=lambda: data_fingerprint(
+            NAME, version=1, encoding=ENCODING, validation=VALIDATION_RECORDS, shift=facts_of(SHIFTS)
+        ),
         missing=lambda: data_missing(NAME),
         archive=Archive(NAME, KEYS),
     ),

@@ -31,6 +31,14 @@ def permeability(size: int, *, generator: np.random.Generator) -> np.ndarray:
     return np.where(gaussian_field(size, generator=generator) >= 0, HIGH, LOW)
 
 
+def lognormal(size: int, *, generator: np.random.Generator) -> np.ndarray:
+    """One smooth coefficient (size, size): 6, the geometric mean of 12 and 3, times exp of the Gaussian field.
+
+    exp of a Gaussian field is the other law of Bhattacharya et al. 2021 (arXiv 2005.03180) beside that of 12 and 3.
+    """
+    return np.sqrt(LOW * HIGH) * np.exp(gaussian_field(size, generator=generator))
+
+
 def solve(a: np.ndarray, f: np.ndarray | float = 1.0, *, per_unit: int | None = None) -> np.ndarray:
     """The pressure u with -div(a grad u) = f on a square and u = 0 on its boundary.
 

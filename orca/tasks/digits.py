@@ -8,11 +8,14 @@ import numpy as np
 
 from orca.runtime import digest
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
+from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
+from orca.tasks.shifts import facts_of, shift_sets
 from orca.tasks.spec import TaskSpec
 from orca.types import Provenance, Splits
 
 ENCODING = GridEncoding(channels="none", scale=1 / 16)
+SHIFTS = corruptions(ENCODING)
 NOTES = (
     "no official split: a fixed random fifth of each class is test, so that writers may be on both sides",
     "validation: a fixed random 12 % of each class of the rest",
@@ -34,6 +37,7 @@ def _load() -> Splits:
     rest = whole.subset(~test)
     val = hold_out(rest.y, groups=groups[~test])
     parts = {"train": rest.subset(~val), "val": rest.subset(val), "test": whole.subset(test)}
+    parts |= shift_sets(parts["test"], SHIFTS)
     names = [str(digit) for digit in range(10)]
     return assemble(parts, encoding=ENCODING, target="classes", classes=names, notes=NOTES)
 
@@ -41,7 +45,7 @@ def _load() -> Splits:
 def _fingerprint() -> str:
     x, y = _arrays()
     content = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
-    return digest({"task": "digits", "version": 1, "content": content, "encoding": ENCODING})
+    return digest({"task": "digits", "version": 1, "content": content, "encoding": ENCODING, "shift": facts_of(SHIFTS)})
 
 
 SPECS = (

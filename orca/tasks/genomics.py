@@ -9,16 +9,19 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import DnaEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
+from orca.tasks.shifts import facts_of, gc_third, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
 ENCODING = DnaEncoding()
+SHIFTS = {"gc-low": gc_third("low"), "gc-high": gc_third("high")}
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def _splits(train: Raw, test: Raw, *, classes: tuple[str, ...], note: str) -> Splits:
     val = hold_out(train.y, groups=same_rows(train.x))
     parts = {"train": train.subset(~val), "val": train.subset(val), "test": test}
+    parts |= shift_sets(test, SHIFTS)
     notes = (note, "validation: a fixed random 12 % of each class of train, identical sequences together")
     return assemble(parts, encoding=ENCODING, target="classes", classes=classes, notes=notes)
 
@@ -55,7 +58,7 @@ def _spec(name: str, title: str, provenance: Provenance, load: Callable[[], Spli
         provenance=provenance,
         encoding=ENCODING,
         load=load,
-        fingerprint=lambda: data_fingerprint(name, version=1, encoding=ENCODING),
+        fingerprint=lambda: data_fingerprint(name, version=1, encoding=ENCODING, shift=facts_of(SHIFTS)),
         missing=lambda: data_missing(name),
         archive=Archive(name, KEYS),
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from orca.tasks.assemble import Raw, assemble, hold_out
+from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
+from orca.tasks.shifts import facts_of, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
 NAME = "signdigits"
 ENCODING = GridEncoding(channels="last", scale=1 / 255)
+SHIFTS = corruptions(ENCODING)
 KEYS = ("x_train", "y_train", "run_train", "x_test", "y_test")
 NOTES = (
     "no official split: every fifth run of shots, about one student each, is test, so that the hands there are new",
@@ -28,6 +31,7 @@ def _load() -> Splits:
         "val": train.subset(val),
         "test": Raw(arrays["x_test"], arrays["y_test"]),
     }
+    parts |= shift_sets(parts["test"], SHIFTS)
     names = [str(digit) for digit in range(10)]
     return assemble(parts, encoding=ENCODING, target="classes", classes=names, notes=NOTES)
 
@@ -46,7 +50,7 @@ SPECS = (
         ),
         encoding=ENCODING,
         load=_load,
-        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING),
+        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING, shift=facts_of(SHIFTS)),
         missing=lambda: data_missing(NAME),
         archive=Archive(NAME, KEYS),
     ),

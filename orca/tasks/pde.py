@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from orca.runtime import atomic_write, digest, file_digest, read_json, rng, user_cache, write_json
-from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
-from orca.tasks.darcy_solver import permeability, solve
+from orca.tasks.assemble import SHIFT, Raw, assemble, hold_out, same_rows
+from orca.tasks.darcy_solver import lognormal, permeability, solve
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, read_npz
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
-VERSION = 1  # of the generator: raise it when its numbers change
+VERSION = 2  # of the generator: raise it when its sets or numbers change
+STREAM = 1  # of the draws: raise it to draw other problems
 ENCODING = GridEncoding(channels="none")
 CITATION = "Z. Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021"
-PARTS = ("train", "val", "test")
 logger = logging.getLogger(__name__)
 
 
@@ -37,15 +37,23 @@ class DarcySettings:
 
 
 def generate_darcy(settings: DarcySettings) -> dict[str, np.ndarray]:
-    """Draws and solves the problems; each split has its own random stream.
+    """Draws and solves the problems; each split and shift set has its own random stream.
 
     Returns:
-        x_train, y_train, x_val, ... each (n, size, size) float32.
+        x_train, y_train, x_val, ... each (n, size, size) float32; x_shift_fine, ... on nodes half as far apart; and
+        x_shift_lognormal, ... of another law of the permeability.
     """
+    parts = {
+        "train": (permeability, settings.size, settings.n_train),
+        "val": (permeability, settings.size, settings.n_val),
+        "test": (permeability, settings.size, settings.n_test),
+        f"{SHIFT}fine": (permeability, 2 * settings.size - 1, settings.n_test),
+        f"{SHIFT}lognormal": (lognormal, settings.size, settings.n_test),
+    }
     arrays: dict[str, np.ndarray] = {}
-    for part, count in zip(PARTS, (settings.n_train, settings.n_val, settings.n_test), strict=True):
-        stream = rng("darcy", VERSION, part, settings.seed)
-        fields = [permeability(settings.size, generator=stream) for _ in range(count)]
+    for part, (law, size, count) in parts.items():
+        stream = rng("darcy", STREAM, part, settings.seed)
+        fields = [law(size, generator=stream) for _ in range(count)]
         arrays[f"x_{part}"] = np.array(fields, np.float32)
         arrays[f"y_{part}"] = np.array([solve(a) for a in fields], np.float32)
     return arrays
@@ -87,11 +95,13 @@ def darcy_task(name: str, settings: DarcySettings) -> TaskSpec:
 
     def load() -> Splits:
         arrays = cached_darcy(settings)
-        parts = {part: Raw(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in PARTS}
+        parts = {key[2:]: Raw(x, arrays[f"y_{key[2:]}"]) for key, x in arrays.items() if key.startswith("x_")}
         notes = (
             f"synthetic: finite differences on {settings.size} x {settings.size} nodes, seed {settings.seed}; scores "
             "do not compare with those on the published files",
-            "train, validation and test are drawn from independent random streams",
+            "train, validation, test and shift sets are drawn from independent random streams",
+            f"shift sets: 'fine' has new problems on {2 * settings.size - 1} x {2 * settings.size - 1} nodes, "
+            "'lognormal' a permeability of 6 exp(Gaussian field) instead of 12 or 3",
         )
         return assemble(parts, encoding=ENCODING, target="field", notes=notes)
 

@@ -8,6 +8,7 @@ from orca.errors import InputError
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import TableEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, side_json
+from orca.tasks.shifts import column_third, facts_of, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -18,6 +19,8 @@ COLUMNS = {  # number of categories, 0 for numbers; the encoding must be known b
     **{"capital-gain": 0, "capital-loss": 0, "hours-per-week": 0, "native-country": 42},
 }
 ENCODING = TableEncoding(cardinalities=tuple(COLUMNS.values()))
+AGE = list(COLUMNS).index("age")
+SHIFTS = {"age-low": column_third(AGE, "low"), "age-high": column_third(AGE, "high")}
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 NOTES = (
     "official split; '?' (missing) is a category of its own, no row is dropped",
@@ -50,6 +53,7 @@ def _load() -> Splits:
         "val": train.subset(val),
         "test": Raw(arrays["x_test"], arrays["y_test"]),
     }
+    parts |= shift_sets(parts["test"], SHIFTS)
     return assemble(parts, encoding=ENCODING, target="classes", classes=("<=50K", ">50K"), notes=NOTES)
 
 
@@ -67,7 +71,7 @@ SPECS = (
         ),
         encoding=ENCODING,
         load=_load,
-        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING),
+        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING, shift=facts_of(SHIFTS)),
         missing=lambda: data_missing(NAME),
         archive=Archive(NAME, KEYS),
     ),

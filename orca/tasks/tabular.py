@@ -23,7 +23,7 @@ from orca.tasks.files import read_npz
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.tables import stacked
 from orca.tasks.records import Column, RecordEncoding
-from orca.tasks.shifts import emptied
+from orca.tasks.shifts import column_third, emptied
 from orca.tasks.spec import TaskSpec
 from orca.types import Examples, Provenance
 
@@ -209,7 +209,10 @@ def _spec(sketch: Sketch, rows: Size, metric: str, title: str) -> TaskSpec:
     )  # fmt: skip
     frame = Frame(
         "classes", metric, sketch.encoding,
-        classes=tuple(map(str, range(sketch.classes))), shift={"emptied": emptied(0.1)},
+        classes=tuple(map(str, range(sketch.classes))),
+        shift={
+            "emptied": emptied(0.1), "n0-low": column_third("n0", "low"), "n0-high": column_third("n0", "high"),
+        },
         predictors={"boosting": boosting(sketch.encoding.cardinalities, "classes")},
         notes=(
             "an invented table in the form of the reference's OpenML cache; a tenth is test, as there",

@@ -11,17 +11,18 @@ from orca.errors import InputError
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
+from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.shapes import CLASSES, draw_images, draw_labels
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
 from orca.tasks.readers.pickles import read_pickle
-from orca.tasks.shifts import noisy
 from orca.types import Provenance
 
 FILE = "cifar-100.npz"
 PARTS = ("train", "test")
+ENCODING = GridEncoding(channels="last", scale=1 / 255)
 SIDE = 32
 NEIGHBOURS = 1000  # images that the acceptance check looks at
 
@@ -110,8 +111,8 @@ SPECS = (
     published_task(
         CIFAR100,
         Frame(
-            "classes", "error", GridEncoding(channels="last", scale=1 / 255),
-            classes=tuple(str(number) for number in range(CLASSES)), shift={"noise": noisy(0.2)},
+            "classes", "error", ENCODING,
+            classes=tuple(str(number) for number in range(CLASSES)), shift=corruptions(ENCODING),
             notes=(
                 "no augmentation; the reference crops, mirrors and enlarges to 224 x 224",
                 "the reference chooses by the test set, here validation chooses",

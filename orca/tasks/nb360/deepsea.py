@@ -16,7 +16,7 @@ from orca.tasks.files import read_npz
 from orca.tasks.kmers import codes, word_regression, word_scores
 from orca.tasks.nb360.regulatory import draw, scan
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
-from orca.tasks.shifts import mutated
+from orca.tasks.shifts import gc_third, mutated
 from orca.types import Provenance
 
 FILE = "deepsea_filtered.npz"
@@ -93,7 +93,8 @@ SPECS = (
         DEEPSEA,
         Frame(
             "multilabel", "macro_auroc", DnaEncoding(),
-            predictors={"5-mer logistic regression": word_regression}, shift={"mutated": mutated(0.05)},
+            predictors={"5-mer logistic regression": word_regression},
+            shift={"mutated": mutated(0.05), "gc-low": gc_third("low"), "gc-high": gc_third("high")},
             notes=(
                 "validation: as published",
                 "AUROC over the whole set; published numbers are 1 - AUROC, a mean over chunks of 1000, chosen on the "

@@ -14,7 +14,7 @@ from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.emg import CHANNELS, GESTURES, RATE, SECONDS, SUBJECTS, repetitions
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, paired, read_npy
-from orca.tasks.shifts import scaled
+from orca.tasks.shifts import noisy, scaled
 from orca.types import Examples, Provenance
 
 SPLITS = ("train", "val", "test")
@@ -104,7 +104,7 @@ SPECS = (
         NINAPRO,
         Frame(
             "classes", "error", GridEncoding(channels="none"), classes=CLASSES,
-            predictors={"LDA": amplitude_lda}, shift={"weak": scaled(0.5)},
+            predictors={"LDA": amplitude_lda}, shift={"noise": noisy(0.2), "weak": scaled(0.5)},
             notes=(
                 "published splits; the reference trains on train and val together and selects on test",
                 "values as published: rectified, high-pass at 2 Hz, not standardised",

@@ -17,7 +17,7 @@ from orca.tasks.nb360.phenology import COVERS, FIELD, GROUPS, dates, series, sha
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
 from orca.tasks.readers.pickles import read_npy
-from orca.tasks.shifts import held
+from orca.tasks.shifts import held, noisy, scaled
 from orca.types import Provenance
 
 SPLITS = ("train", "test")
@@ -95,7 +95,8 @@ SPECS = (
     published_task(
         SATELLITE,
         Frame(
-            "classes", "error", SequenceEncoding(), classes=CLASSES, shift={"clouds": held(0.25)},
+            "classes", "error", SequenceEncoding(), classes=CLASSES,
+            shift={"clouds": held(0.25), "noise": noisy(0.2), "weak": scaled(0.9)},
             notes=(
                 "values as published, as ORCA reads them; NAS-Bench-360 standardises each series, which takes away the "
                 "level that tells water, towns and evergreen woods apart",

@@ -11,6 +11,7 @@ from orca.errors import InputError
 from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
+from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.shapes import CLASSES, draw_images, draw_labels
@@ -18,11 +19,11 @@ from orca.tasks.nb360.sphere import grid, project, random_rotations, weights
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
 from orca.tasks.readers.arrays import labels, numbers, paired
 from orca.tasks.readers.pickles import read_pickle
-from orca.tasks.shifts import noisy
 from orca.types import Provenance
 
 FILE = "s2_cifar100.npz"
 PARTS = ("train", "test")
+ENCODING = GridEncoding(channels="first", scale=1 / 255)
 NAMES = tuple(str(number) for number in range(CLASSES))
 
 
@@ -104,8 +105,8 @@ SPECS = (
     published_task(
         SPHERICAL,
         Frame(
-            "classes", "error", GridEncoding(channels="first", scale=1 / 255), classes=NAMES,
-            shift={"noise": noisy(0.2)},
+            "classes", "error", ENCODING, classes=NAMES,
+            shift=corruptions(ENCODING),
             notes=(
                 "the axes are polar angle and azimuth: neither is periodic to the model, and the reference's is alike",
                 "generated images have a rotation each; the published ones share one among 500",

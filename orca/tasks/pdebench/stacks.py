@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
+from orca.tasks.assemble import SHIFT, Raw
 from orca.tasks.pdebench.groups import split_last
 from orca.tasks.pdebench.merged import frame_at, split_first, write_stack
 from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
@@ -36,7 +36,7 @@ def read_steady(path: Path, key: str, solution: str, *, points: int) -> dict[str
         points: at most so many cells per side are kept, evenly.
 
     Returns:
-        Both as (n, points, points) float32.
+        Both as (n, points, points) float32; where cells are left out, ``shift_fine`` is the test samples with all.
 
     Raises:
         InputError: the file is not as published.
@@ -45,7 +45,11 @@ def read_steady(path: Path, key: str, solution: str, *, points: int) -> dict[str
         coefficient = dataset(file, key, ("samples", "x", "y"))
         state = dataset(file, solution, (len(coefficient), 1, *coefficient.shape[1:]))
         kept = thinned(coefficient.shape[1], points)
-        return split_first(rows(coefficient, kept, kept), rows(state, 0, kept, kept))
+        parts = split_first(rows(coefficient, kept, kept), rows(state, 0, kept, kept))
+        if kept.step > 1:
+            test = slice(len(parts["test"].x))
+            parts[f"{SHIFT}fine"] = Raw(rows(coefficient[test]), rows(state[test, 0]))
+        return parts
 
 
 def read_evolution(path: Path, keys: Sequence[str], *, time: float, points: int) -> dict[str, Raw]:
