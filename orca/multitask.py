@@ -231,7 +231,8 @@ def _run(pieces: list[_Piece], spare: int) -> None:
     for (encoder, grid), rows in lines.items():
         for chosen in passes([len(x) for x, *_ in rows], spare):
             picked = [rows[i] for i in chosen]
-            x, mask = (pad_sequence([line[part] for line in picked], batch_first=True) for part in (0, 1))
+            x = pad_sequence([tokens for tokens, *_ in picked], batch_first=True)
+            mask = pad_sequence([valid for _, valid, *_ in picked], batch_first=True)
             found = encoder(x, None if mask.all() else mask, grid)
             for (own, _, piece, row), features in zip(picked, found, strict=True):
                 piece.features[row] = features[: len(own)]

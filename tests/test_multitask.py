@@ -14,19 +14,25 @@ from torch import nn
 
 import orca
 import orca.shared
+from benchmarks import multitask as benchmark
 from orca.bodies import FAMILIES, BodyConfig, Encoder, load_body, locate_body
+from orca.build import EmbedConfig, training_statistics
 from orca.errors import InputError
 from orca.methods import METHODS, Neighbours
 from orca.model import AdaptedModel
 from orca.modelspec import Base
 from orca.multitask import MultiTask, passes
+from orca.tasks.encodings import SequenceEncoding
+from orca.types import Examples, Layout
 from tests.test_inserted import perturbed
-from tests.test_methods import LACKS, choice_of
+from tests.test_methods import choice_of
 from tests.test_vision import adapted as vision_adapted
-from tests.tiny import LAYOUTS, save_tiny_body, tiny_adapted, tiny_examples
+from tests.tiny import LAYOUTS, save_tiny_body, tiny_adapted, tiny_body, tiny_examples
 
 REFUSED = ("full", "scratch", "partial", "lp-ft", "peft-ft")
 SERVED = [name for name in METHODS.names() if name not in REFUSED]
+PAIRS = [(method, "bert") for method in SERVED]  # and of each family a method at its ends, and ones inside it
+PAIRS += [(method, family) for family in FAMILIES if family != "bert" for method in ("prompt", "prefix", "lora")]
 MODALITIES = ("classes", "scalar", "field")  # sequences, tables, grids
 
 
@@ -88,11 +94,8 @@ def shared_with(served: MultiTask, model: nn.Module) -> tuple[int, int]:
     return sum(places), len(places) - sum(places)
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
-@pytest.mark.parametrize("method", SERVED)
+@pytest.mark.parametrize(("method", "family"), PAIRS)
 def test_tasks_of_several_modalities_answer_as_each_run_alone(method: str, family: str, tmp_path) -> None:
-    if (method, family) in LACKS:
-        return
     able = METHODS.get(method).targets
     targets = [target for target in MODALITIES if not able or target in able]
     folders = [store(tmp_path, method, target, family, part=i != 1) for i, target in enumerate(targets)]
@@ -153,6 +156,18 @@ def test_answers_are_averaged_over_the_views_that_the_run_averages(tmp_path) -> 
     served = MultiTask(folders, names=["both", "plain"])
     requests = requests_of(served.names, ["classes"] * 2)
     check_equal(served, folders, requests)
+
+
+def test_a_fields_end_is_that_of_its_request_alone(tmp_path) -> None:
+    layout, draw = Layout("sequence", "field", (1, 12), (1, 12)), np.random.default_rng(0)
+    x = draw.normal(size=(4, 1, 12)).astype(np.float32)
+    model = AdaptedModel.build(
+        tiny_body(), training_statistics(Examples(x, x), layout), task="tiny", layout=layout,
+        encoding=SequenceEncoding(), config=EmbedConfig(tokens=6),
+    )  # fmt: skip
+    folders = [save(tmp_path, model, "head", base=None, part=False)]
+    requests = [("one", x[:2], np.array([5, 3])), ("one", x[2:], np.array([12, 7])), ("one", x[:1])]
+    check_equal(MultiTask(folders, names=["one"]), folders, requests)
 
 
 @pytest.mark.parametrize("family", ["swin", "vit"])
@@ -273,3 +288,13 @@ def test_passes_hold_every_row_once_and_no_more_padding_than_is_spared(spare: in
         lengths = [counts[row] for row in taken]
         assert sum(max(lengths) - length for length in lengths) <= spare
     assert len(made) == {0: len(set(counts)), 1000: 1}.get(spare, len(made))
+
+
+def test_the_benchmark_answers_all_requests_in_every_way(tmp_path) -> None:
+    body = save_tiny_body(tmp_path / "body")
+    (tmp_path / "runs").mkdir()
+    folders = benchmark.make(tmp_path / "runs", str(body), ["head", "lora"], 3)
+    for way, ways in (("shared", {"mixed"}), ("separate", {"one by one", "by task"})):
+        told = benchmark.serve(way, folders, bursts=1, burst=5)
+        assert set(told["rates"]) == ways
+        assert all(rate > 0 for rates in told["rates"].values() for rate in rates.values())
