@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orca.errors import InputError
     from orca.methods import METHODS
     from orca.model import AdaptedModel, load
+    from orca.multitask import MultiTask
     from orca.run import RunResult, adapt
     from orca.tasks import TASKS, OwnData
     from orca.transport import otdd
@@ -24,10 +25,11 @@ _PLACES = {
     "BODIES": "bodies", "BodyConfig": "bodies", "load_body": "bodies", "RunConfig": "config", "load_config": "config",
     "METHODS": "methods", "AdaptedModel": "model", "RunResult": "run", "adapt": "run", "load": "model",
     "TASKS": "tasks", "OwnData": "tasks", "otdd": "transport", "InputError": "errors", "LabeledSet": "types",
+    "MultiTask": "multitask",
 }  # fmt: skip
 __all__ = [
-    "BODIES", "METHODS", "TASKS", "AdaptedModel", "BodyConfig", "InputError", "LabeledSet", "OwnData", "RunConfig",
-    "RunResult", "adapt", "load", "load_body", "load_config", "otdd",
+    "BODIES", "METHODS", "TASKS", "AdaptedModel", "BodyConfig", "InputError", "LabeledSet", "MultiTask", "OwnData",
+    "RunConfig", "RunResult", "adapt", "load", "load_body", "load_config", "otdd",
 ]  # fmt: skip
 
 

@@ -38,10 +38,16 @@ def load_facts(path: Path) -> dict[str, Any]:
 
 
 def load_into(module: nn.Module, tensors: dict[str, Tensor], origin: str, *, left_out: Collection[str] = ()) -> None:
-    """Loads a state dict; everything must fit.
+    """Loads a state dict; everything must fit, as :func:`check_fit` says."""
+    check_fit(module, tensors, origin, left_out=left_out)
+    module.load_state_dict(tensors, strict=False)
+
+
+def check_fit(module: nn.Module, tensors: dict[str, Tensor], origin: str, *, left_out: Collection[str] = ()) -> None:
+    """Whether tensors are the whole state of a module.
 
     Args:
-        module: what to load into.
+        module: the module.
         tensors: its state.
         origin: where that comes from, for the message.
         left_out: names that are not in it, and stay as they are.
@@ -59,7 +65,6 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], origin: str, *, lef
     ]
     if faults:
         raise InputError(f"{origin} holds another model: {len(faults)} tensors do not fit, first: {faults[0]}")
-    module.load_state_dict(tensors, strict=False)
 
 
 def load_part(module: nn.Module, tensors: dict[str, Tensor]) -> None:

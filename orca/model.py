@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from embedders import FieldDecoder, InputEmbedder, Tokens, pool
@@ -33,12 +32,11 @@ from orca.build import (
 from orca.checkpoint import load_into, load_part, load_tensors, save_tensors
 from orca.errors import InputError
 from orca.methods import MethodChoice, Origin, body_groups
-from orca.modelspec import Base, ModelSpec, body_weights
-from orca.runtime import read_json, write_json
+from orca.modelspec import CONFIG, TRAINED, WEIGHTS, Base, ModelSpec, body_weights, find_model
+from orca.runtime import write_json
 from orca.tasks.encodings import Encoding
 from orca.types import Examples, Layout, TargetKind
 
-CONFIG, WEIGHTS, TRAINED = "config.json", "model.safetensors", "trained.safetensors"
 BINARY: tuple[TargetKind, ...] = ("multilabel", "mask")  # a logit for each answer
 
 
@@ -124,14 +122,14 @@ class AdaptedModel(nn.Module):
         kept = tuple(name for name in names if AUGMENTATIONS.get(name).view is not None)
         self.spec = self.spec.model_copy(update={"average": kept})
 
+    def views(self, x: Tensor, length: Tensor | None = None) -> list[Tensor]:
+        """The input, and those of its views whose answers count too."""
+        views = [AUGMENTATIONS.get(name).view for name in self.spec.average]
+        return [x, *(view(x, length) for view in views if view is not None)]
+
     def answer(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         """What metrics and predictions use: the forward pass, averaged over the input's views where there are some."""
-        outputs = [self(x, length)]
-        for name in self.spec.average:
-            view = AUGMENTATIONS.get(name).view
-            assert view is not None
-            outputs.append(self(view(x, length), length))
-        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
+        return averaged([self(view, length) for view in self.views(x, length)])
 
     def layer_groups(self) -> list[LayerGroup]:
         """Ordered, complete partition: embedder, what a method inserted before block.0 .. block.n, norm, head."""
@@ -188,7 +186,10 @@ class AdaptedModel(nn.Module):
         Raises:
             InputError: the data does not fit what the model was trained on.
         """
-        scores = self.scores(x, length, batch_size=batch_size)
+        return self.decided(self.scores(x, length, batch_size=batch_size))
+
+    def decided(self, scores: np.ndarray) -> np.ndarray:
+        """What :meth:`predict` makes of scores."""
         if self.layout.target == "classes":
             return scores.argmax(1)
         return (scores > 0).astype(np.int64) if self.layout.target in BINARY else scores
@@ -199,14 +200,29 @@ class AdaptedModel(nn.Module):
         Raises:
             InputError: the task has no classes, or the data does not fit.
         """
-        scores = torch.from_numpy(self.scores(x, length, batch_size=batch_size))
+        return self.probabilities(self.scores(x, length, batch_size=batch_size))
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """What :meth:`predict_proba` makes of scores."""
         if self.layout.target not in ("classes", *BINARY):
             raise InputError(f"a model of a {self.layout.target} has no probabilities; use predict")
-        return (scores.softmax(1) if self.layout.target == "classes" else scores.sigmoid()).numpy()
+        values = torch.from_numpy(scores)
+        return (values.softmax(1) if self.layout.target == "classes" else values.sigmoid()).numpy()
 
     def scores(self, x: np.ndarray, length: np.ndarray | None = None, *, batch_size: int = 128) -> np.ndarray:
         """The network's plain output for raw data, float32: logits or values, (n, K) or (n, C, *S)."""
+        data, device = self.inputs(x, length), next(self.parameters()).device
+        return answers(self, data, device=device, batch_size=batch_size, call=self.answer)
+
+    def inputs(self, x: np.ndarray, length: np.ndarray | None = None) -> Examples:
+        """Raw data as the network takes it, without targets.
+
+        Raises:
+            InputError: the data does not fit what the model was trained on.
+        """
         values, valid = self.spec.encoding.encode(np.asarray(x), length)
+        if not len(values):
+            raise InputError("there are no samples; give at least one")
         expected = self.layout.input_shape
         fits = values.shape[1:] == expected if self.layout.input == "table" else values.shape[1] == expected[0]
         if not fits or values.ndim != len(expected) + 1:
@@ -216,9 +232,7 @@ class AdaptedModel(nn.Module):
         if not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0][0])
             raise InputError(f"the input has values that are not finite, first in sample {row}; remove or fill them")
-        data = Examples(values, np.zeros(len(values)), valid)
-        device = next(self.parameters()).device
-        return answers(self, data, device=device, batch_size=batch_size, call=self.answer)
+        return Examples(values, np.zeros(len(values)), valid)
 
     def save_pretrained(self, folder: str | Path, *, trained_only: bool = False) -> None:
         """Writes ``config.json`` and ``model.safetensors``.
@@ -249,29 +263,28 @@ class AdaptedModel(nn.Module):
         Raises:
             InputError: the folder holds no adapted model, its weights are another model's, or the body is not here.
         """
-        folder = Path(folder)
-        file = folder / (TRAINED if (folder / TRAINED).is_file() else WEIGHTS)
-        missing = [path.name for path in (folder / CONFIG, file) if not path.is_file()]
-        if missing:
-            raise InputError(f"{folder} holds no adapted model: it lacks {' and '.join(missing)}")
-        try:
-            spec = ModelSpec.model_validate(read_json(folder / CONFIG))
-        except (ValidationError, ValueError) as fault:
-            raise InputError(
-                f"{folder / CONFIG} does not describe an adapted model; expected the folder model/ of a run, or one "
-                "that save_pretrained wrote"
-            ) from fault
-        statistics = blank_statistics(spec.layout, spec.embed)
-        embedder = build_embedder(spec.layout, blank_law(spec.law), statistics, spec.embed)
-        encoder = build_encoder(spec.body, causal=spec.causal)
-        model = cls(embedder, encoder, build_predictor(spec.layout, embedder, encoder, statistics), spec)
-        part = file.name == TRAINED
+        spec, file = find_model(Path(folder))
+        encoder, part = build_encoder(spec.body, causal=spec.causal), file.name == TRAINED
         if part and spec.base is not None:
-            load_part(model.encoder, body_weights(spec.base, online=online))
-        if spec.method is not None:
-            model.equip(spec.method, base=spec.base, rows=spec.rows)
+            load_part(encoder, body_weights(spec.base, online=online))
+        model = cls.around(encoder, spec)
         load_into(model, load_tensors(file)[0], str(file), left_out=model.untrained() if part else ())
         return model.eval()
+
+    @classmethod
+    def around(cls, encoder: Encoder | VisionEncoder, spec: ModelSpec) -> AdaptedModel:
+        """A model of a spec around its body's encoder, with what the method inserts; its weights are loaded later."""
+        statistics = blank_statistics(spec.layout, spec.embed)
+        embedder = build_embedder(spec.layout, blank_law(spec.law), statistics, spec.embed)
+        model = cls(embedder, encoder, build_predictor(spec.layout, embedder, encoder, statistics), spec)
+        if spec.method is not None:
+            model.equip(spec.method, base=spec.base, rows=spec.rows)
+        return model
+
+
+def averaged(outputs: list[Tensor]) -> Tensor:
+    """The mean of what is answered to the views of an input."""
+    return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
 
 def load(path: str | Path) -> AdaptedModel:
@@ -280,5 +293,4 @@ def load(path: str | Path) -> AdaptedModel:
     Raises:
         InputError: there is none.
     """
-    folder = Path(path)
-    return AdaptedModel.from_pretrained(folder / "model" if (folder / "model").is_dir() else folder)
+    return AdaptedModel.from_pretrained(path)

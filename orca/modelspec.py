@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from orca.bodies import BodyConfig, load_body, locate_body
 from orca.build import EmbedConfig
 from orca.errors import InputError
 from orca.methods import MethodChoice
+from orca.runtime import read_json
 from orca.tasks.encodings import Encoding
 from orca.types import Layout
+
+CONFIG, WEIGHTS, TRAINED = "config.json", "model.safetensors", "trained.safetensors"
 
 
 class Base(BaseModel):
@@ -56,6 +60,26 @@ class ModelSpec(BaseModel):
     method: MethodChoice | None = None
     rows: int = 0
     base: Base | None = None
+
+
+def find_model(folder: Path) -> tuple[ModelSpec, Path]:
+    """What the model in a folder, or in the folder of a run, is rebuilt from, and the file of its weights.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    file = folder / (TRAINED if (folder / TRAINED).is_file() else WEIGHTS)
+    missing = [path.name for path in (folder / CONFIG, file) if not path.is_file()]
+    if missing:
+        raise InputError(f"{folder} holds no adapted model: it lacks {' and '.join(missing)}")
+    try:
+        return ModelSpec.model_validate(read_json(folder / CONFIG)), file
+    except (ValidationError, ValueError) as fault:
+        raise InputError(
+            f"{folder / CONFIG} does not describe an adapted model; expected the folder model/ of a run, or one "
+            "that save_pretrained wrote"
+        ) from fault
 
 
 def body_weights(base: Base, *, online: bool) -> dict[str, Tensor]:

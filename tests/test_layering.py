@@ -34,9 +34,9 @@ LEVELS = (
         "build",
         "checkpoint",
     ),
-    ("model", "modelspec", "methods", "finetuning", "frozen", "train", "probe", "align", "bench"),
+    ("model", "modelspec", "methods", "finetuning", "frozen", "train", "probe", "align", "bench", "shared"),
     ("evaluate", "pretrained", "predict", "report"),
-    ("config", "plan", "keys", "runs", "run", "labelled", "sweeps"),
+    ("config", "plan", "keys", "runs", "run", "labelled", "sweeps", "multitask"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = len(LEVELS)  # orca/__init__.py gathers the public names, so nothing inside orca imports from it

@@ -1,7 +1,7 @@
 """Pretrained transformers of language and vision, entered at the encoder."""
 
 from orca.bodies.body import Body, Embeddings, Encoder, LayerGroup
-from orca.bodies.loading import build_encoder, load_body, make_body
+from orca.bodies.loading import architecture, build_encoder, load_body, make_body
 from orca.bodies.specs import BODIES, FAMILIES, VISION, BodyConfig, BodySpec
 from orca.bodies.vision import AnyEncoder, PatchEmbeddings, VisionBody, VisionEncoder
 from orca.bodies.weights import BodyFiles, body_fingerprint, body_is_here, locate_body
@@ -21,6 +21,7 @@ __all__ = [
     "PatchEmbeddings",
     "VisionBody",
     "VisionEncoder",
+    "architecture",
     "body_fingerprint",
     "body_is_here",
     "build_encoder",

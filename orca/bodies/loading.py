@@ -16,6 +16,8 @@ from orca.bodies.vision import PixelLaw, VisionBody, VisionEncoder, pixel_law
 from orca.bodies.weights import BodyFiles, locate_body
 from orca.errors import InputError
 
+_BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "transformers_version")
+
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
@@ -48,6 +50,14 @@ def build_encoder(hf_config: dict[str, Any], *, causal: bool | None = None) -> E
 
     values = dict(hf_config)
     return make_body(_random_model(AutoConfig.for_model(values.pop("model_type"), **values)), causal=causal).encoder
+
+
+def architecture(hf_config: dict[str, Any]) -> dict[str, Any]:
+    """What an encoder of this Hugging Face configuration does with its weights in evaluation, defaults written out."""
+    from transformers import AutoConfig
+
+    values = {k: v for k, v in _with_dropout(hf_config, 0.0).items() if k not in _BOOKKEEPING}
+    return AutoConfig.for_model(values.pop("model_type"), **values).to_dict()
 
 
 def _random_model(hf_config: Any) -> nn.Module:
