@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,18 @@ def test_variants_are_one_more_axis_that_sets_several_keys() -> None:
     assert [cell.config.finetune.lr == 1e-3 for cell in made] == 2 * [False, False, True, True]
     kept = places(tasks=["digits", "fsdd"], variants={"a": {}, "b": {}}, exclude=[{"task": "fsdd", "variant": "b"}])
     assert [(place["task"], place["variant"]) for place in kept] == [("digits", "a"), ("digits", "b"), ("fsdd", "a")]
+
+
+STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_grids_of_the_studies_hold_as_many_runs_as_they_say(path: Path) -> None:
+    said = int(re.findall(r"(\d+) runs", path.read_text())[0])
+    made = cells(load_grid(path))
+    assert len(made) == said
+    assert {cell.place["seed"] for cell in made} == {0, 1, 2}
+    assert all(cell.config.train_size is not None for cell in made)
 
 
 def test_excluded_are_those_that_agree_in_all() -> None:
