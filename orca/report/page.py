@@ -26,13 +26,14 @@ def render(run_dir: Path) -> str:
     from orca.report import curves, examples, results  # matplotlib takes a second: only when a page is made
 
     data = read_run(Path(run_dir))
+    models = result_columns(data)
     return template("page.html.j2", show=show, title=metric_title).render(
         run=data.run,
         metric=data.metric,
         config=data.config,
         layout=data.layout,
-        results=result_rows(data),
-        shift_names=list(data.metrics.get("shift") or data.run.get("shift") or {}),
+        results=models,
+        set_names=list(models[0]["sets"]),
         others=data.metrics.get("others") or {},
         facts=_facts(data),
         kept=data.kept,
@@ -56,16 +57,13 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
-def result_rows(data: RunData) -> list[dict[str, Any]]:
-    """This run and the baselines: {"name", "test", "ci95", "shift": {name: {"value", "ci95"}}}."""
+def result_columns(data: RunData) -> list[dict[str, Any]]:
+    """This run and the baselines: {"name", "sets": {"test" or a shift set: {"value", "ci95"}}}."""
     shifts = data.metrics.get("shift") or {k: {"value": v} for k, v in (data.run.get("shift") or {}).items()}
-    ours = {"name": "this run", "test": data.metric.get("value"), "ci95": data.metric.get("ci95"), "shift": shifts}
     stored = data.metrics.get("baselines") or {k: {"test": v} for k, v in (data.run.get("baselines") or {}).items()}
-    rows = [ours]
-    for name, values in stored.items():
-        shift = {k: {"value": v} for k, v in values.items() if k != "test"}
-        rows.append({"name": name, "test": values.get("test"), "ci95": None, "shift": shift})
-    return rows
+    theirs = {name: {k: {"value": v} for k, v in values.items()} for name, values in stored.items()}
+    whole = {"this run": {"test": data.metric, **shifts}} | theirs
+    return [{"name": name, "sets": sets} for name, sets in whole.items()]
 
 
 def _facts(data: RunData) -> dict[str, dict[str, str]]:
