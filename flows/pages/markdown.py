@@ -164,16 +164,16 @@ def result_words(record: Mapping[str, Any]) -> str:
 
 def metric_row(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of a run and of its baselines as a row of a table; None where there is no number."""
-    from orca.report.page import result_rows
+    from orca.report.page import result_columns
 
     data = _run_data(path, record)
-    run, *baselines = result_rows(data)
-    low, high = run["ci95"] or (None, None)
-    numbers = {data.run["metric"]["name"]: run["test"], "from": low, "to": high}
+    run, *baselines = result_columns(data)
+    low, high = run["sets"]["test"].get("ci95") or (None, None)
+    numbers = {data.run["metric"]["name"]: run["sets"]["test"].get("value"), "from": low, "to": high}
     numbers["validation"] = data.run["validation"]["value"]
     # The pages show the header of a table artifact as it is, and its cells as Markdown.
-    numbers |= {f"shift {one_line(name)}": cell["value"] for name, cell in run["shift"].items()}
-    numbers |= {one_line(row["name"]): row["test"] for row in baselines}
+    numbers |= {f"shift {one_line(k)}": cell["value"] for k, cell in run["sets"].items() if k != "test"}
+    numbers |= {one_line(model["name"]): model["sets"]["test"]["value"] for model in baselines}
     told = {"run": plain(data.run["run"], 80), "seed": data.run["seed"]}
     return told | {name: _rounded(value) for name, value in numbers.items()} | {"made": data.run["created"]}
 
@@ -188,23 +188,20 @@ def _run_data(path: Path, record: Mapping[str, Any]) -> RunData:
 
 def _result_table(data: RunData) -> str:
     from orca.report.data import metric_title, show
-    from orca.report.page import result_rows
+    from orca.report.page import result_columns
 
-    def cell(value: float | None, interval: Sequence[float | None] | None) -> str:
-        low, high = interval or (None, None)
-        return show(value) + (f" ({show(low)} to {show(high)})" if low is not None and high is not None else "")
+    def cell(found: Mapping[str, Any]) -> str:
+        low, high = found.get("ci95") or (None, None)
+        return show(found.get("value")) + (f" ({show(low)} to {show(high)})" if None not in (low, high) else "")
 
-    run, *baselines = result_rows(data)
-    shifts = list(run["shift"])
+    models = result_columns(data)
     better = "higher" if data.metric["higher_is_better"] else "lower"
     rows = []
-    for row in (run, *baselines):
-        cells = [cell(row["test"], row["ci95"])]
-        cells += [cell(*(row["shift"].get(name, {}).get(key) for key in ("value", "ci95"))) for name in shifts]
-        rows.append([plain(row["name"]), *cells])
-    rows[0] = [f"**{text}**" for text in rows[0]]
-    header = [f"{plain(metric_title(data.metric['name']))}, {better} is better", "test"]
-    return table([*header, *(f"shift {plain(name)}" for name in shifts)], rows)
+    for name in models[0]["sets"]:
+        ours, *theirs = (cell(model["sets"].get(name, {})) for model in models)
+        rows.append([name if name == "test" else f"shift {plain(name)}", f"**{ours}**", *theirs])
+    header = [f"{plain(metric_title(data.metric['name']))}, {better} is better"]
+    return table([*header, *(plain(model["name"]) for model in models)], rows)
 
 
 def _rounded(value: float | None) -> float | None:
