@@ -15,6 +15,8 @@ VERSIONS = {"source": 1, "embed": 2, "align": 2, "finetune": 2, "baselines": 2, 
 def documents(made: Plan) -> dict[str, dict[str, Any]]:
     """All that the result of each stage of a plan depends on: the four in their order, then source and baselines."""
     config, metric = made.config, made.metric().name
+    shifts = {name: shift.facts for name, shift in made.task.shifts.items()}
+    scored = {"metric": metric, **({"shifts": shifts} if shifts else {})}
     aligning: dict[str, Any] = {"align": {"objective": "none"}}
     language: dict[str, Any] = {}
     if config.aligned:
@@ -30,9 +32,9 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
         },
         "align": aligning,
         "finetune": {"finetune": config.finetune.document(), "metric": metric},
-        "evaluate": {"metric": metric},
+        "evaluate": scored,
     }  # fmt: skip
-    beside = {**language, "baselines": {"task": made.data_key, "metric": metric}}
+    beside = {**language, "baselines": {"task": made.data_key, **scored}}
     common = {"device": made.device.type, "precision": str(made.dtype)}
     found: dict[str, dict[str, Any]] = {}
     before: dict[str, str] = {}

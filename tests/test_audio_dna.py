@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from orca.tasks.encodings import DnaEncoding, WaveformEncoding
 from orca.tasks.inspection import inspect
 from orca.tasks.kmers import codes, counts, word_regression
 from orca.tasks.making import make
+from orca.tasks.nb360 import fsd50k
 from orca.tasks.nb360.deepsea import DEEPSEA
 from orca.tasks.nb360.deepsea import FILE as DNA_FILE
 from orca.tasks.nb360.events import FAMILIES, RATE, event, label_names, pink
@@ -105,7 +107,7 @@ def test_noisy_clips_are_test_clips_with_noise_20_db_below_them(sounds: Path) ->
 
 
 def test_of_many_clips_some_are_made_noisy_whole(sounds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orca.tasks.nb360.fsd50k.SHIFTED", 12)
+    monkeypatch.setattr(fsd50k, "HISS", replace(fsd50k.HISS, most=12))
     noisy, test = (load_folder(FSD50K, FSD_FRAME, sounds).shift["noise"], load_folder(FSD50K, FSD_FRAME, sounds).test)
     assert noisy.group is not None
     assert test.group is not None

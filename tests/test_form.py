@@ -124,9 +124,9 @@ KEYS = {
     "embed": ("e23e8fc5501bb3b8c6c2e5ea", "e41f04bbe15f21eed7506cd3"),
     "align": ("d787ac6c128be5c12170acee", "399a6b4b3e4af161d2fe0544"),
     "finetune": ("246a15b9f1194ccf8cbab364", "c63fd748a2db67b5eeb39ada"),
-    "evaluate": ("0889231dd333d78ca1acd912", "f5ff7ed9fab064c3b9f8b016"),
+    "evaluate": ("ceddf985dbe97aeda1ce1785", "89d48713df716df8e1ff9881"),
     "source": ("1de8bf0957718fec7ad577c3", "1de8bf0957718fec7ad577c3"),
-    "baselines": ("d8e191310898ba6b9f5bbdb9", "095307d587126ede48955062"),
+    "baselines": ("be03f1853a000ee462ab4711", "bee4cd546bc39fe292b99148"),
 }
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from orca.bodies import BodyFiles
+from orca.config import check_config
+from orca.keys import keys
+from orca.plan import Plan
 from orca.runtime import digest
 from orca.tasks import TASKS, shifts
 from orca.tasks.assemble import Raw
-from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.nb360.cifar100 import CIFAR100
-from orca.types import Provenance
 
 DRAW = np.random.default_rng(0).standard_normal
 LABELS = np.arange(400) % 3
@@ -161,18 +166,24 @@ def test_a_shift_says_all_that_its_numbers_depend_on() -> None:
     assert len({digest(shift.facts) for shift in kinds}) == len(kinds)
 
 
-def prints() -> dict[str, str]:
-    return {task.name: task.fingerprint() for task in TASKS if task.missing() is None}
+def keys_with(**changes: shifts.Shift) -> dict[str, str]:
+    """The keys of a run on digits, had its task these shifts."""
+    made = Plan(
+        config=check_config({"task": "digits"}), task=replace(TASKS.get("digits"), shifts=changes),
+        files=BodyFiles(Path("body"), "revision", "sha256"), data_key=TASKS.get("digits").fingerprint(),
+        body_key="body", device=torch.device("cpu"), dtype=None,
+    )  # fmt: skip
+    return keys(made)
 
 
-def test_data_with_changed_shifts_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    def task(share: float) -> str:
-        frame = Frame("classes", "error", GridEncoding(channels="last"), shift={"noise": shifts.noisy(share)})
-        return published_task(CIFAR100, frame, title="", provenance=Provenance("", "")).fingerprint()
-
-    assert task(0.2) == task(0.2) != task(0.3)
-    before = prints()
+def test_a_changed_shift_is_scored_anew_and_nothing_is_trained_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys_with(noise=shifts.noisy(0.2))
+    assert before == keys_with(noise=shifts.noisy(0.2))
+    others = [
+        keys_with(noise=shifts.noisy(0.3)),
+        keys_with(noise=shifts.noisy(0.2), weak=shifts.scaled(0.5)),
+        keys_with(),
+    ]
     monkeypatch.setattr(shifts, "VERSION", shifts.VERSION + 1)
-    after = prints()
-    unchanged = {name for name in before if before[name] == after[name]}
-    assert unchanged <= {"darcy", "darcy85", "darcy2d", "cosmic", "psicov"}  # sets of files or a generator, or none
+    for after in (*others, keys_with(noise=shifts.noisy(0.2))):
+        assert {stage for stage in before if before[stage] != after[stage]} == {"evaluate", "baselines"}

@@ -85,6 +85,7 @@ def test_layout_and_arrays_agree(task):
 def test_every_task_has_the_shift_sets_of_its_family(task):
     splits = _load(task.name)
     assert set(splits.shift) == shifts_of(task)
+    assert set(task.shifts) <= set(splits.shift)
 
 
 def test_shift_sets_are_made_of_test_rows_alone(task):

@@ -9,7 +9,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import WaveformEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.shifts import facts_of, noisy, scaled, shift_sets
+from orca.tasks.shifts import noisy, scaled, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -73,9 +73,8 @@ def _spec(name: str, title: str, left_out: tuple[str, ...]) -> TaskSpec:
         ),
         encoding=ENCODING,
         load=partial(_load, left_out),
-        fingerprint=lambda: data_fingerprint(
-            "fsdd", version=1, left_out=left_out, encoding=ENCODING, shift=facts_of(SHIFTS)
-        ),
+        fingerprint=lambda: data_fingerprint("fsdd", version=1, left_out=left_out, encoding=ENCODING),
+        shifts=SHIFTS,
         missing=lambda: data_missing("fsdd"),
         archive=Archive("fsdd", KEYS),
     )

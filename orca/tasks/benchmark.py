@@ -18,7 +18,7 @@ from orca.tasks.assemble import assemble, with_validation
 from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
-from orca.tasks.shifts import Shift, facts_of, shift_sets, thinned
+from orca.tasks.shifts import Shift, shift_sets, thinned
 from orca.tasks.spec import Predictor, TaskSpec
 from orca.types import Provenance, Splits, TargetKind
 
@@ -70,8 +70,9 @@ def published_task(
         load=partial(load_folder, published, frame),
         fingerprint=lambda: digest({"task": name, "files": published.fingerprint(), "version": frame.version,
                                     "target": frame.target, "encoding": frame.encoding,
-                                    "predictors": sorted(frame.predictors), "shift": facts_of(_shifts(frame))}),
+                                    "predictors": sorted(frame.predictors)}),
         predictors=frame.predictors,
+        shifts=_shifts(frame),
         published=published,
         classes=frame.classes,
         gaps=frame.gaps,

@@ -7,7 +7,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.shifts import facts_of, noisy, scaled, shift_sets
+from orca.tasks.shifts import noisy, scaled, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -52,9 +52,8 @@ SPECS = (
         ),
         encoding=ENCODING,
         load=_load,
-        fingerprint=lambda: data_fingerprint(
-            NAME, version=1, encoding=ENCODING, validation=VALIDATION_RECORDS, shift=facts_of(SHIFTS)
-        ),
+        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING, validation=VALIDATION_RECORDS),
+        shifts=SHIFTS,
         missing=lambda: data_missing(NAME),
         archive=Archive(NAME, KEYS),
     ),

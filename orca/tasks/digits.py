@@ -10,7 +10,7 @@ from orca.runtime import digest
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.shifts import facts_of, shift_sets
+from orca.tasks.shifts import shift_sets
 from orca.tasks.spec import TaskSpec
 from orca.types import Provenance, Splits
 
@@ -45,7 +45,7 @@ def _load() -> Splits:
 def _fingerprint() -> str:
     x, y = _arrays()
     content = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
-    return digest({"task": "digits", "version": 1, "content": content, "encoding": ENCODING, "shift": facts_of(SHIFTS)})
+    return digest({"task": "digits", "version": 1, "content": content, "encoding": ENCODING})
 
 
 SPECS = (
@@ -63,5 +63,6 @@ SPECS = (
         encoding=ENCODING,
         load=_load,
         fingerprint=_fingerprint,
+        shifts=SHIFTS,
     ),
 )

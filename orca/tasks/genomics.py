@@ -9,7 +9,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import DnaEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.shifts import facts_of, gc_third, shift_sets
+from orca.tasks.shifts import gc_third, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -58,7 +58,8 @@ def _spec(name: str, title: str, provenance: Provenance, load: Callable[[], Spli
         provenance=provenance,
         encoding=ENCODING,
         load=load,
-        fingerprint=lambda: data_fingerprint(name, version=1, encoding=ENCODING, shift=facts_of(SHIFTS)),
+        fingerprint=lambda: data_fingerprint(name, version=1, encoding=ENCODING),
+        shifts=SHIFTS,
         missing=lambda: data_missing(name),
         archive=Archive(name, KEYS),
     )

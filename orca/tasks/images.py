@@ -8,7 +8,7 @@ from orca.tasks.assemble import Raw, assemble, hold_out
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.shifts import facts_of, shift_sets
+from orca.tasks.shifts import shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -50,7 +50,8 @@ SPECS = (
         ),
         encoding=ENCODING,
         load=_load,
-        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING, shift=facts_of(SHIFTS)),
+        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING),
+        shifts=SHIFTS,
         missing=lambda: data_missing(NAME),
         archive=Archive(NAME, KEYS),
     ),

@@ -43,7 +43,7 @@ class Shift:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that its numbers depend on beside the rows, for fingerprints."""
+        """All that its numbers depend on beside the rows, for the keys of stored scores."""
         return {"change": self.change.__name__, "version": VERSION, "most": self.most, **self.settings}
 
 
@@ -81,11 +81,6 @@ def drawn(raw: Raw, most: int) -> np.ndarray:
     kept[order] = np.cumsum(count[order]) <= most
     kept[order[0]] = True
     return kept[place]
-
-
-def facts_of(shifts: Mapping[str, Shift]) -> dict[str, Any]:
-    """The facts of each shift by its name."""
-    return {name: shift.facts for name, shift in shifts.items()}
 
 
 def as_type(x: np.ndarray, like: np.ndarray) -> np.ndarray:

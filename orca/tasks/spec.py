@@ -13,6 +13,7 @@ from orca.types import Examples, InputKind, Provenance, Splits, TargetKind
 
 if TYPE_CHECKING:
     from orca.tasks.published import Published
+    from orca.tasks.shifts import Shift
 
 # Fitted on the training set, it answers examples with scores as the task's metric takes them.
 Predictor = Callable[[Examples], Callable[[Examples], np.ndarray]]
@@ -44,9 +45,10 @@ class TaskSpec:
         provenance: source, licence, citation.
         encoding: how raw arrays of this task become model inputs, also at prediction time.
         load: reads or generates the data and returns checked splits; raises InputError where it cannot.
-        fingerprint: sha256 that changes whenever ``load`` would return something else.
+        fingerprint: sha256 that changes whenever ``load`` would return something else, but for what ``shifts`` make.
         missing: None where the data is here, else a sentence on how to get it.
         predictors: baselines of this task alone by name, such as a closed form; fitted on train.
+        shifts: by which ``load`` makes shift sets of test; stored scores depend on them, stored trainings do not.
         published: files of a benchmark that it reads, or generates where there are none; None for other tasks.
         archive: the ``NAME.npz`` that it reads; None for other tasks.
         classes: names of classes or labels as the files number them, where they are known before these are read.
@@ -65,6 +67,7 @@ class TaskSpec:
     fingerprint: Callable[[], str]
     missing: Callable[[], str | None] = lambda: None
     predictors: Mapping[str, Predictor] = field(default_factory=dict)
+    shifts: Mapping[str, Shift] = field(default_factory=dict)
     published: Published | None = None
     archive: Archive | None = None
     classes: tuple[str, ...] = ()

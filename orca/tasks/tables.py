@@ -8,7 +8,7 @@ from orca.errors import InputError
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import TableEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, side_json
-from orca.tasks.shifts import column_third, facts_of, shift_sets
+from orca.tasks.shifts import column_third, shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -71,7 +71,8 @@ SPECS = (
         ),
         encoding=ENCODING,
         load=_load,
-        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING, shift=facts_of(SHIFTS)),
+        fingerprint=lambda: data_fingerprint(NAME, version=1, encoding=ENCODING),
+        shifts=SHIFTS,
         missing=lambda: data_missing(NAME),
         archive=Archive(NAME, KEYS),
     ),

@@ -31,8 +31,8 @@ PREFIX = 4  # characters of the published paths that stand for a folder of their
 HOP = RATE // 2  # from chunk to chunk
 LONGEST = 4  # seconds of a generated clip
 BLOCK = 100  # chunks that are read together
-SHIFTED = 20_000  # chunks at most of the noisy set: about 1,200 published clips, so that most labels are heard
-HISS = noisy(0.1, each=True)  # 20 dB below each chunk
+# 20 dB below each chunk, of so many: about 1,200 published clips, so that most labels are heard.
+HISS = replace(noisy(0.1, each=True), most=20_000)
 OF_EACH, NOISES = 20, 2000  # seconds of noise read of a file, and in all
 
 
@@ -93,7 +93,7 @@ def read(folder: Path) -> dict[str, Raw]:
     labels = _label_map(folder / MAP)
     listed = {part: _listed(folder, part, labels) for part in LISTS}
     parts = {part: replace(raw, x=_spectrograms(raw.x)) for part, raw in listed.items()}
-    some = listed["test"].subset(drawn(listed["test"], SHIFTED))
+    some = listed["test"].subset(drawn(listed["test"], HISS.most))
     return parts | {f"{SHIFT}noise": replace(some, x=_spectrograms(some.x, HISS))}
 
 
@@ -237,7 +237,7 @@ def _with_noise(fingerprint: str) -> str:
     folder = FSD50K.found()
     files = [] if folder is None else sorted((folder / NOISE).glob("*.wav"))
     noise = {file.name: file.stat().st_size for file in files}
-    return digest({"lists": fingerprint, "noise": noise, "shift": HISS.facts, "shifted": SHIFTED})
+    return digest({"lists": fingerprint, "noise": noise})
 
 
 _SPEC = published_task(
@@ -258,4 +258,4 @@ _SPEC = published_task(
         "E. Fonseca et al., FSD50K: an Open Dataset of Human-Labeled Sound Events, IEEE/ACM TASLP 30, 2022",
     ),
 )  # fmt: skip
-SPECS = (replace(_SPEC, fingerprint=lambda: _with_noise(_SPEC.fingerprint())),)
+SPECS = (replace(_SPEC, fingerprint=lambda: _with_noise(_SPEC.fingerprint()), shifts={"noise": HISS}),)
