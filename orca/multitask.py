@@ -33,7 +33,7 @@ from orca.methods import INSERTED
 from orca.model import AdaptedModel, averaged
 from orca.modelspec import find_model
 from orca.runs import finished_path
-from orca.shared import SharedBody
+from orca.shared_body import SharedBody
 from orca.store import Store, default_root
 from orca.types import DENSE, Examples
 

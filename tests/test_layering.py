@@ -34,7 +34,7 @@ LEVELS = (
         "build",
         "checkpoint",
     ),
-    ("model", "modelspec", "methods", "finetuning", "frozen", "train", "probe", "align", "bench", "shared"),
+    ("model", "modelspec", "methods", "finetuning", "frozen", "train", "probe", "align", "bench", "shared_body"),
     ("evaluate", "pretrained", "predict", "report"),
     ("config", "plan", "keys", "runs", "run", "labelled", "sweeps", "multitask"),
 )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import orca
-import orca.shared
+import orca.shared_body
 from benchmarks import multitask as benchmark
 from orca.bodies import FAMILIES, BodyConfig, Encoder, load_body, locate_body
 from orca.build import EmbedConfig, training_statistics
@@ -186,8 +186,10 @@ def test_bodies_of_vision_serve_grids_of_several_sizes(method: str, family: str,
 
 
 def test_the_weights_are_there_once_and_stay_shared_when_moved(tmp_path, monkeypatch) -> None:
-    loaded, plain = [], orca.shared.body_weights
-    monkeypatch.setattr(orca.shared, "body_weights", lambda *given, **more: loaded.append(1) or plain(*given, **more))
+    loaded, plain = [], orca.shared_body.body_weights
+    monkeypatch.setattr(
+        orca.shared_body, "body_weights", lambda *given, **more: loaded.append(1) or plain(*given, **more)
+    )
     folders = [store(tmp_path, method, part=True) for method in ("bitfit", "lora", "head", "layernorm", "lora")]
     served = MultiTask(folders, names=["a", "b", "c", "d", "e"])
     assert len(loaded) == 1

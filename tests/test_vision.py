@@ -19,7 +19,6 @@ from orca.build import EmbedConfig, build_embedder, embedding_law, training_stat
 from orca.config import check_config
 from orca.errors import InputError
 from orca.frozen import FrozenFeatures
-from orca.methods import METHODS, Method, MethodChoice
 from orca.model import AdaptedModel
 from orca.sources import SourceConfig, source_features
 from orca.sources.images import cifar10_files, read_cifar10
@@ -288,25 +287,6 @@ def test_a_body_of_language_takes_neither_images_nor_pretrained_patches(tmp_path
             check_config(settings(body, source={"name": "ner"}, embed={"patch": 2, "pretrained": True})),
             store=tmp_path / "runs",
         )
-
-
-@families
-@pytest.mark.parametrize("method", [method for method in METHODS if method.insertion is None], ids=lambda m: m.name)
-def test_a_method_trains_parts_of_a_vision_body(family: str, method: Method) -> None:
-    model, choice = adapted(family), MethodChoice(name=method.name)
-    for phase in range(len(choice.phases)):
-        chosen = choice.apply(model.layer_groups(), phase)
-        wanted = {id(p) for part in chosen.values() for p in part}
-        assert {id(p) for p in model.parameters() if p.requires_grad} == wanted
-        model(torch.randn(2, 2, 9, 7)).square().sum().backward()
-        assert {id(p) for p in model.parameters() if p.grad is not None} == wanted
-        model.zero_grad()
-
-
-@pytest.mark.parametrize("method", [method.name for method in METHODS if method.insertion is not None])
-def test_what_puts_modules_into_a_body_of_language_is_refused(method: str) -> None:
-    with pytest.raises(InputError, match=f"'{method}' puts modules into bodies of language; .* full, "):
-        MethodChoice(name=method).try_on(tiny_config("swin").to_dict())
 
 
 @families

@@ -84,13 +84,25 @@ BODIES.add(BodySpec("vit-base", "google/vit-base-patch16-224-in21k", "Apache-2.0
 BODIES.add(BodySpec("gpt2", "openai-community/gpt2", "MIT", "12 blocks of 768, decoder with causal attention"))
 
 
-@dataclass(frozen=True)
-class Family:
-    """Where a family of Hugging Face models keeps its parts: dotted attribute names, empty where it has none.
+@dataclass(frozen=True, kw_only=True)
+class BlockParts:
+    """Where a block keeps its attention, the projections of this, and those of the feed-forward layer.
 
-    The last seven are parts of one block: the attention, its projections, and those of the feed-forward layer. One name
-    stands for several where a family fuses them.
+    Dotted attribute names, empty where there is none; one name stands for several where a family fuses them.
     """
+
+    attention: str = ""
+    query: str = ""
+    key: str = ""
+    value: str = ""
+    output: str = ""
+    up: str = ""
+    down: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(BlockParts):
+    """Where a family of language models keeps its parts: dotted attribute names, empty where it has none."""
 
     words: str
     blocks: str
@@ -101,13 +113,6 @@ class Family:
     rotary: str = ""
     causal: bool = False
     pooler: bool = False
-    attention: str = ""
-    query: str = ""
-    key: str = ""
-    value: str = ""
-    output: str = ""
-    up: str = ""
-    down: str = ""
 
 
 _BERT = Family(
@@ -170,4 +175,13 @@ FAMILIES: dict[str, Family] = {
         down="mlp.c_proj",
     ),
 }
-VISION = ("swin", "vit")  # families for grids; orca/bodies/vision.py says where they keep their parts
+_VISION = BlockParts(
+    attention="attention",
+    query="attention.q_proj",
+    key="attention.k_proj",
+    value="attention.v_proj",
+    output="attention.o_proj",
+    up="mlp.fc1",
+    down="mlp.fc2",
+)
+VISION = {"swin": _VISION, "vit": _VISION}  # for grids; orca/bodies/vision.py says where they keep the rest

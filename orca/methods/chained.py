@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from orca.bodies import Encoder
+from orca.bodies import AnyEncoder
 from orca.methods.choice import MethodChoice
 from orca.methods.method import METHODS, Insertion, Method, Options, Origin, Phase
 from orca.methods.rules import everything
@@ -38,12 +38,12 @@ def phases(options: FirstOptions) -> tuple[Phase, ...]:
     return Phase(first.trains, options.share), Phase(everything, 1 - options.share)
 
 
-def insert(encoder: Encoder, options: FirstOptions, origin: Origin | None) -> None:
+def insert(encoder: AnyEncoder, options: FirstOptions, origin: Origin | None) -> None:
     """Puts in what the first method inserts."""
     options.choice.insert(encoder, origin)
 
 
-def merge(encoder: Encoder, options: FirstOptions) -> None:
+def merge(encoder: AnyEncoder, options: FirstOptions) -> None:
     """Folds in what the first method inserted, where it can."""
     options.choice.merge(encoder)
 

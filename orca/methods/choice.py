@@ -56,15 +56,15 @@ class MethodChoice(BaseModel):
         """Puts into an encoder what the method inserts; random numbers come from torch's global generator.
 
         Raises:
-            InputError: the method inserts something, and the body is one of vision.
+            InputError: the body is one of vision, and takes none of this.
         """
-        if self.method.insertion is not None:
-            if not isinstance(encoder, Encoder):
-                able = [method.name for method in METHODS if method.insertion is None]
-                raise InputError(
-                    f"'{self.name}' puts modules into bodies of language; of a vision body choose {', '.join(able)}"
-                )
-            self.method.insertion.insert(encoder, self.given, origin)
+        insertion = self.method.insertion
+        if insertion is None:
+            return
+        if not (insertion.vision or isinstance(encoder, Encoder)):
+            able = [method.name for method in METHODS if method.insertion is None or method.insertion.vision]
+            raise InputError(f"'{self.name}' is for bodies of language; for one of vision choose {', '.join(able)}")
+        insertion.insert(encoder, self.given, origin)
 
     def predictor(self, layout: Layout, width: int, rows: int) -> nn.Module | None:
         """What stands for the predictor of a task, for features of this width and so many training examples, if any."""
@@ -79,7 +79,6 @@ class MethodChoice(BaseModel):
         """
         insertion = self.method.insertion
         if insertion is not None:
-            assert isinstance(encoder, Encoder)
             if insertion.merge is None:
                 raise InputError(f"what '{self.name}' inserts cannot be folded into the body's weights")
             insertion.merge(encoder, self.given)

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from orca.bodies import Body, Encoder
+from orca.bodies import AnyEncoder, Body, Encoder
 from orca.errors import InputError
-from orca.methods.method import METHODS, Options, Origin, inserting, parts
+from orca.methods.method import METHODS, Insertion, Options, Origin, inserting, parts
 from orca.types import Layout
 
 SPREAD = 0.02  # of random starts
@@ -162,12 +162,17 @@ class Adapter(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
-def adapter(encoder: Encoder, options: AdapterOptions, origin: Origin | None) -> None:
+def adapter(encoder: AnyEncoder, options: AdapterOptions, origin: Origin | None) -> None:
     """Puts an adapter behind the projection that ends each sublayer, before its residual is added."""
     for last in parts(encoder, ("output", "down")).values():
-        own = Adapter(encoder.config.hidden_size, options.width)
+        own = Adapter(_width(last), options.width)
         last.add_module("adapter", own.to(next(last.parameters())))
         last.register_forward_hook(_adapted)
+
+
+def _width(projection: Any) -> int:
+    """Of what comes out: a linear layer, or the transposed one of GPT-2."""
+    return projection.out_features if isinstance(projection, nn.Linear) else projection.nf
 
 
 def _adapted(module: Any, given: tuple[Any, ...], features: Tensor) -> Tensor:
@@ -176,19 +181,19 @@ def _adapted(module: Any, given: tuple[Any, ...], features: Tensor) -> Tensor:
 
 METHODS.add(
     inserting(
-        "prompt", "tokens before the input, embedder and predictor", "Lester et al. 2021, arXiv 2104.08691", prompt,
-        PromptOptions,
+        "prompt", "tokens before the input, embedder and predictor", "Lester et al. 2021, arXiv 2104.08691",
+        Insertion(prompt, vision=False), PromptOptions,
     )
 )  # fmt: skip
 METHODS.add(
     inserting(
         "prefix", "keys and values in every block, embedder and predictor", "Li and Liang 2021, arXiv 2101.00190",
-        prefix, PrefixOptions,
+        Insertion(prefix, vision=False), PrefixOptions,
     )
 )  # fmt: skip
 METHODS.add(
     inserting(
         "adapter", "a bottleneck behind every sublayer, embedder and predictor",
-        "Houlsby et al. 2019, arXiv 1902.00751", adapter, AdapterOptions,
+        "Houlsby et al. 2019, arXiv 1902.00751", Insertion(adapter), AdapterOptions,
     )
 )  # fmt: skip

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orca.bodies import Encoder
-from orca.methods.method import INSERTED, METHODS, Options, Origin, inserting, parts
+from orca.bodies import AnyEncoder
+from orca.methods.method import INSERTED, METHODS, Insertion, Options, Origin, inserting, parts
 
 Role = Literal["query", "key", "value", "output", "up", "down"]
 
@@ -26,7 +26,7 @@ class LoraOptions(Options):
     )
 
 
-def lora(encoder: Encoder, options: LoraOptions, origin: Origin | None) -> None:
+def lora(encoder: AnyEncoder, options: LoraOptions, origin: Origin | None) -> None:
     """W x becomes W x + alpha / rank B A x with B zero at first."""
     from peft import LoraConfig
 
@@ -34,7 +34,7 @@ def lora(encoder: Encoder, options: LoraOptions, origin: Origin | None) -> None:
     _inject(encoder, LoraConfig(**given, target_modules=list(parts(encoder, options.targets))))
 
 
-def ia3(encoder: Encoder, options: Options, origin: Origin | None) -> None:
+def ia3(encoder: AnyEncoder, options: Options, origin: Origin | None) -> None:
     """Keys, values and the inner activations of the feed-forward layer are scaled by vectors, ones at first."""
     from peft import IA3Config
 
@@ -43,7 +43,7 @@ def ia3(encoder: Encoder, options: Options, origin: Origin | None) -> None:
     _inject(encoder, IA3Config(target_modules=names, feedforward_modules=inner))
 
 
-def _inject(encoder: Encoder, config: Any) -> None:
+def _inject(encoder: AnyEncoder, config: Any) -> None:
     from peft import inject_adapter_in_model
 
     with warnings.catch_warnings():  # peft says that it sees to the transposed weights of GPT-2
@@ -54,13 +54,13 @@ def _inject(encoder: Encoder, config: Any) -> None:
             setattr(getattr(layer, part), INSERTED, True)
 
 
-def _layers(encoder: Encoder) -> list[tuple[str, Any]]:
+def _layers(encoder: AnyEncoder) -> list[tuple[str, Any]]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [(name, module) for name, module in encoder.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
-def merge(encoder: Encoder, options: Options) -> None:
+def merge(encoder: AnyEncoder, options: Options) -> None:
     """Adds the updates to the weights, or multiplies them by the scales, and puts the plain projections back."""
     for name, layer in _layers(encoder):
         layer.merge()
@@ -70,13 +70,13 @@ def merge(encoder: Encoder, options: Options) -> None:
 
 METHODS.add(
     inserting(
-        "lora", "updates of low rank to projections, embedder and predictor", "Hu et al. 2021, arXiv 2106.09685", lora,
-        LoraOptions, merge=merge,
+        "lora", "updates of low rank to projections, embedder and predictor", "Hu et al. 2021, arXiv 2106.09685",
+        Insertion(lora, merge), LoraOptions,
     )
 )  # fmt: skip
 METHODS.add(
     inserting(
         "ia3", "scales of keys, values and feed-forward activations, embedder and predictor",
-        "Liu et al. 2022, arXiv 2205.05638", ia3, merge=merge,
+        "Liu et al. 2022, arXiv 2205.05638", Insertion(ia3, merge),
     )
 )  # fmt: skip

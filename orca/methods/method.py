@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from orca.bodies import FAMILIES, AnyEncoder, Body, Encoder, LayerGroup, VisionBody
+from orca.bodies import FAMILIES, VISION, AnyEncoder, Body, LayerGroup, VisionBody
 from orca.errors import InputError
 from orca.registry import Registry
 from orca.types import Layout, TargetKind
@@ -97,10 +97,12 @@ class Insertion:
     Attributes:
         insert: puts modules into an encoder, by the method's options.
         merge: folds them into the encoder's weights and takes them out; None where that cannot be.
+        vision: whether bodies of vision take them too.
     """
 
-    insert: Callable[[Encoder, Any, Origin | None], None]
-    merge: Callable[[Encoder, Any], None] | None = None
+    insert: Callable[[Any, Any, Origin | None], None]
+    merge: Callable[[AnyEncoder, Any], None] | None = None
+    vision: bool = True
 
 
 @dataclass(frozen=True)
@@ -155,14 +157,13 @@ class Method:
 METHODS: Registry[Method] = Registry("method")
 
 
-def inserting(  # noqa: PLR0913 - the fields of a method
-    name: str, summary: str, source: str, insert: Callable[[Encoder, Any, Origin | None], None],
-    options: type[Options] = Options, *, merge: Callable[[Encoder, Any], None] | None = None,
+def inserting(
+    name: str, summary: str, source: str, insertion: Insertion, options: type[Options] = Options
 ) -> Method:  # fmt: skip
     """A method that puts modules into the body and trains these, embedder and predictor."""
     return Method(
         name, summary, source, lambda options: (Phase(lambda at: at.outside or at.inserted),), options=options,
-        insertion=Insertion(insert, merge), demanding=True,
+        insertion=insertion, demanding=True,
     )  # fmt: skip
 
 
@@ -190,14 +191,17 @@ def body_groups(encoder: AnyEncoder) -> list[LayerGroup]:
     return [*before, *encoder.layer_groups()]
 
 
-def parts(encoder: Encoder, roles: tuple[str, ...]) -> dict[str, nn.Module]:
+def parts(encoder: AnyEncoder, roles: tuple[str, ...]) -> dict[str, nn.Module]:
     """The modules of these roles in every block, by their names in the encoder: attention, query, output, down ...
 
     Raises:
         InputError: the body's family does not say where it has them.
     """
-    family = FAMILIES[encoder.config.model_type]
-    if unknown := [role for role in roles if not getattr(family, role)]:
-        raise InputError(f"bodies of the family {encoder.config.model_type} have no {unknown[0]} that a method can use")
-    names = dict.fromkeys(getattr(family, role) for role in roles)
-    return {f"blocks.{i}.{n}": block.get_submodule(n) for i, block in enumerate(encoder.blocks) for n in names}
+    kind = encoder.config.model_type
+    where = FAMILIES.get(kind) or VISION[kind]
+    if unknown := [role for role in roles if not getattr(where, role)]:
+        raise InputError(f"bodies of the family {kind} have no {unknown[0]} that a method can use")
+    called = {module: name for name, module in encoder.named_modules()}
+    blocks = [group.modules[0] for group in encoder.layer_groups() if group.name.startswith("block.")]
+    inside = dict.fromkeys(getattr(where, role) for role in roles)
+    return {f"{called[block]}.{name}": block.get_submodule(name) for block in blocks for name in inside}
