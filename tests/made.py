@@ -31,7 +31,7 @@ SHIFTS = {
     "satellite": {"clouds", "noise", "weak"},
     "splice": {"gc-low", "gc-high"}, "ienhancer": {"gc-low", "gc-high"}, "deepsea": {"mutated", "gc-low", "gc-high"},
     "adult": {"age-low", "age-high"}, "table-mixed": _TABLE, "table-small": _TABLE,
-    "darcy": {"fine", "lognormal"}, "darcy85": {"fine", "lognormal"}, "darcy2d": {"grid32"},
+    "darcy": {"fine", "lognormal"}, "darcy2d": {"grid32"},
     "cosmic": set(), "psicov": set(),
 }  # fmt: skip
 

@@ -364,21 +364,29 @@ def test_a_model_that_is_not_there_is_refused(tmp_path) -> None:
     assert "there is no run 'nothing'" in refused(missing)
 
 
-def test_a_model_is_exported_to_a_folder_that_predicts_alike(finished, tmp_path) -> None:
-    np.savez(tmp_path / "in.npz", x=np.load(store_of(finished).parent / "data.npz")["x_test"])
-    answers = []
-    for option in ([], ["--trained-only"], ["--merge"]):
-        folder = tmp_path / f"out{len(answers)}"
-        result = call("export", finished.record["run"], folder, *option, "--store", store_of(finished))
+def test_a_model_is_exported_whole_in_part_and_merged_and_predicts_alike(body, tmp_path) -> None:
+    config = settings(tmp_path, body, finetune={"method": "lora", "epochs": 1})
+    run, store = orca.adapt(config, store=tmp_path / "store").record["run"], tmp_path / "store"
+    np.savez(tmp_path / "in.npz", x=np.load(tmp_path / "data.npz")["x_test"])
+    answers, weights, methods = {}, {}, {}
+    for option in ("", "--trained-only", "--merge"):
+        folder = tmp_path / f"out{option}"
+        result = call("export", run, folder, *filter(None, [option]), "--store", store)
         assert result.exit_code == 0, result.output
         assert f"{folder}: config.json, " in result.stderr
+        (weights[option],) = folder.glob("*.safetensors")
+        methods[option] = (json.loads((folder / "config.json").read_text())["method"] or {}).get("name")
         assert call("predict", folder, tmp_path / "in.npz", tmp_path / "out.npz").exit_code == 0
         with np.load(tmp_path / "out.npz", allow_pickle=False) as out:
-            answers.append(out["probability"].tobytes())
-    assert len(set(answers)) == 1
-    again = call("export", finished.record["run"], folder, "--store", store_of(finished))
+            answers[option] = out["probability"]
+    np.testing.assert_array_equal(answers["--trained-only"], answers[""])
+    np.testing.assert_allclose(answers["--merge"], answers[""], atol=1e-5)
+    assert weights["--trained-only"].name == "trained.safetensors"
+    assert weights["--trained-only"].stat().st_size < weights[""].stat().st_size / 2
+    assert methods == {"": "lora", "--trained-only": "lora", "--merge": None}
+    again = call("export", run, folder, "--store", store)
     assert f"{folder} is there already; name a new folder" in refused(again)
-    both = call("export", "tiny", tmp_path / "new", "--merge", "--trained-only", "--store", store_of(finished))
+    both = call("export", run, tmp_path / "new", "--merge", "--trained-only", "--store", store)
     assert "choose --merge or --trained-only" in refused(both)
     assert not (tmp_path / "new").exists()
 

@@ -10,7 +10,6 @@ from orca.tasks import corruptions
 from orca.tasks.assemble import Raw
 from orca.tasks.corruptions import KINDS, ROWS, SEVERITIES
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.shifts import shifted
 
 DRAW = np.random.default_rng(0)
 SETS = {  # raw images as tasks have them: grey floats up to 16, colours last, colours first
@@ -127,6 +126,6 @@ def test_pixels_of_a_cell_become_their_mean() -> None:
 
 def test_of_a_large_test_set_a_thousand_rows_are_corrupted() -> None:
     x, encoding = np.zeros((ROWS + 500, 4, 4), np.uint8), GridEncoding(channels="none", scale=1 / 255)
-    sets = [shifted(Raw(x, np.arange(ROWS + 500)), s).y for s in corruptions.corruptions(encoding).values()]
+    sets = [s.of(Raw(x, np.arange(ROWS + 500))).y for s in corruptions.corruptions(encoding).values()]
     assert all(len(y) == ROWS for y in sets)
     assert all((y == sets[0]).all() for y in sets)

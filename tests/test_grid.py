@@ -71,6 +71,7 @@ def test_variants_are_one_more_axis_that_sets_several_keys() -> None:
 
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
+assert STUDIES
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

@@ -103,7 +103,8 @@ def test_tasks_of_several_modalities_answer_as_each_run_alone(method: str, famil
     check_equal(served, folders, requests_of(targets, targets))
     for model in served.models:
         same, own = shared_with(served, model)
-        assert same >= len(list(served.body.parameters())) / 3
+        everything = len(list(served.body.parameters()))
+        assert everything / 3 <= same < everything if method in ("bitfit", "layernorm") else same == everything
         assert (own > 0) == (method not in ("head", "knn"))
 
 
@@ -292,11 +293,18 @@ def test_passes_hold_every_row_once_and_no_more_padding_than_is_spared(spare: in
     assert len(made) == {0: len(set(counts)), 1000: 1}.get(spare, len(made))
 
 
-def test_the_benchmark_answers_all_requests_in_every_way(tmp_path) -> None:
+def test_the_benchmark_measures_every_way_to_serve(tmp_path) -> None:
     body = save_tiny_body(tmp_path / "body")
     (tmp_path / "runs").mkdir()
     folders = benchmark.make(tmp_path / "runs", str(body), ["head", "lora"], 3)
+    names, ways = benchmark.answer_with("shared", folders)
+    burst = [
+        (name, benchmark.draw(folder.name.split("-")[1], 1, 0)) for name, folder in zip(names, folders, strict=True)
+    ]
+    alone = benchmark.answer_with("separate", folders)[1]["one by one"](burst)
+    for one, other in zip(ways["mixed"](burst), alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
     for way, ways in (("shared", {"mixed"}), ("separate", {"one by one", "by task"})):
         told = benchmark.serve(way, folders, bursts=1, burst=5)
         assert set(told["rates"]) == ways
-        assert all(rate > 0 for rates in told["rates"].values() for rate in rates.values())
+        assert told["held_mb"] == benchmark.resident() - told["libraries_mb"]

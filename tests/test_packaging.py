@@ -111,7 +111,7 @@ def test_wheel_and_sdist_carry_the_packages_and_every_config() -> None:
     targets = PYPROJECT["tool"]["hatch"]["build"]["targets"]
     assert targets["wheel"]["packages"] == list(PACKAGES)
     assert targets["wheel"]["force-include"] == {"configs": "orca/configs"}
-    assert {"/configs", *(f"/{package}" for package in PACKAGES)} <= set(targets["sdist"]["include"])
+    assert {"/configs", "/studies", *(f"/{package}" for package in PACKAGES)} <= set(targets["sdist"]["include"])
     configs = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*") if path.is_file())
     assert Path("configs/demo.yaml") in configs
     assert [str(path) for path in configs if path.suffix != ".yaml"] == []

@@ -11,13 +11,14 @@ import torch
 
 from orca.bodies import BodyFiles
 from orca.config import check_config
+from orca.errors import InputError
 from orca.keys import keys
 from orca.plan import Plan
 from orca.runtime import digest
 from orca.tasks import TASKS, shifts
-from orca.tasks.assemble import Raw
+from orca.tasks.assemble import Raw, assemble
 from orca.tasks.corruptions import corruptions
-from orca.tasks.encodings import GridEncoding
+from orca.tasks.encodings import GridEncoding, TableEncoding
 
 DRAW = np.random.default_rng(0).standard_normal
 LABELS = np.arange(400) % 3
@@ -137,13 +138,13 @@ def test_rows_are_chosen_by_a_column_and_empty_cells_leave(*, named: bool) -> No
 
 def test_of_a_large_test_set_drawn_rows_are_changed_and_answers_stay_with_them() -> None:
     x = np.arange(30_000.0)[:, None]
-    found = shifts.shifted(Raw(x, np.arange(30_000)), shifts.scaled(0.5))
+    found = shifts.scaled(0.5).of(Raw(x, np.arange(30_000)))
     assert len(found.y) == shifts.MOST
     np.testing.assert_array_equal(found.x[:, 0], found.y / 2)
     counts = np.histogram(found.y, 10, (0, 30_000))[0]  # files may be in some order: the first rows would be one record
     assert (np.abs(counts - 200) < 60).all()
-    np.testing.assert_array_equal(found.y, shifts.shifted(Raw(x, np.arange(30_000)), shifts.noisy(1.0)).y)
-    few = shifts.shifted(Raw(x[:7], np.arange(7)), shifts.scaled(0.5))
+    np.testing.assert_array_equal(found.y, shifts.noisy(1.0).of(Raw(x, np.arange(30_000))).y)
+    few = shifts.scaled(0.5).of(Raw(x[:7], np.arange(7)))
     np.testing.assert_array_equal(few.y, np.arange(7))
 
 
@@ -187,3 +188,26 @@ def test_a_changed_shift_is_scored_anew_and_nothing_is_trained_for_it(monkeypatc
     monkeypatch.setattr(shifts, "VERSION", shifts.VERSION + 1)
     for after in (*others, keys_with(noise=shifts.noisy(0.2))):
         assert {stage for stage in before if before[stage] != after[stage]} == {"evaluate", "baselines"}
+
+
+def test_a_third_of_unsigned_numbers_is_by_their_size() -> None:
+    table = Raw(np.arange(6, dtype=np.uint8)[:, None], np.arange(6))
+    assert shifts.column_third(0, "high")(table).x[:, 0].tolist() == [4, 5]
+
+
+def test_faults_of_the_data_are_told_before_a_shift_stumbles_over_them() -> None:
+    draw = np.random.default_rng(0)
+    part = Raw(draw.normal(size=(30, 2)), np.arange(30) % 2)
+    whole = {"train": part, "val": part, "test": part}
+    encoding, sets = TableEncoding(cardinalities=(0, 0)), {"low": shifts.column_third(0, "low")}
+
+    def given(**changed: Raw) -> None:
+        assemble({**whole, **changed}, encoding=encoding, target="classes", shifts=sets)
+
+    given()
+    with pytest.raises(InputError, match="they need one target per input"):
+        given(test=Raw(part.x, part.y[:-3]))
+    with pytest.raises(InputError, match="split test is empty"):
+        given(test=Raw(part.x[:0], part.y[:0]))
+    with pytest.raises(InputError, match="shift set 'test' has the name of the test set; call it otherwise"):
+        given(shift_test=part)

@@ -204,7 +204,9 @@ def test_cifar10_is_read_as_published(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.y.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
     assert found.names[9] == "truck"
     published_cifar10(tmp_path / "wrong", labels=[3, 10])
-    with pytest.raises(InputError, match="labels in .*data_batch_1"):
+    with pytest.raises(
+        InputError, match=r"labels in .*data_batch_1 has label 10 in row 1; expected whole numbers 0\.\.9"
+    ):
         read_cifar10(cifar10_files(str(tmp_path / "wrong")))
     (tmp_path / "wrong" / "data_batch_3").unlink()
     with pytest.raises(InputError, match="it holds data_batch_1 to data_batch_5"):

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from orca.tasks.checks import check_lengths, check_splits
 from orca.tasks.encodings import Encoding, GridEncoding, TableEncoding
 from orca.tasks.records import RecordEncoding
 from orca.types import DENSE, Examples, Layout, Splits, TargetKind
+
+if TYPE_CHECKING:
+    from orca.tasks.shifts import Shift
 
 VALIDATION = 0.12  # share of train that becomes validation where the source has none
 SHIFT = "shift_"
@@ -107,6 +112,7 @@ def assemble(
     target: TargetKind,
     classes: Sequence[str] = (),
     notes: Sequence[str] = (),
+    shifts: Mapping[str, Shift] = MappingProxyType({}),
     background: Callable[[], np.ndarray] | None = None,
     missing: bool = False,
 ) -> Splits:
@@ -118,6 +124,7 @@ def assemble(
         target: kind of the targets.
         classes: names of the classes or target columns, or empty.
         notes: what was done to the data.
+        shifts: by name, what makes a shift set of test.
         background: reads raw inputs that training may mix in, of the length of all others; none of them are no fault.
         missing: whether NaN in a field is a cell that does not count, and no fault.
 
@@ -126,6 +133,7 @@ def assemble(
     """
     check_lengths({name: (part.x, part.y) for name, part in parts.items()})
     examples = {name: _encoded(part, encoding, target) for name, part in parts.items()}
+    examples |= {f"{SHIFT}{k}": _encoded(shift.of(parts["test"]), encoding, target) for k, shift in shifts.items()}
     if encoding.input == "sequence":
         longest = max(e.x.shape[-1] for e in examples.values())
         examples = {name: _padded(e, longest, field=target in DENSE) for name, e in examples.items()}

@@ -18,7 +18,7 @@ from orca.tasks.assemble import assemble, with_validation
 from orca.tasks.encodings import Encoding
 from orca.tasks.making import make
 from orca.tasks.published import SIDE, Published
-from orca.tasks.shifts import Shift, shift_sets, thinned
+from orca.tasks.shifts import Shift, thinned
 from orca.tasks.spec import Predictor, TaskSpec
 from orca.types import Provenance, Splits, TargetKind
 
@@ -101,10 +101,9 @@ def load_folder(published: Published, frame: Frame, folder: Path | None = None) 
             f"synthetic: generated ({counts}, seed {facts['seed']}); scores do not compare with those on the published "
             "files",
         )
-    parts |= shift_sets(parts["test"], _shifts(frame))
     return assemble(
         parts, encoding=frame.encoding, target=frame.target, classes=published.names(folder) or frame.classes,
-        notes=notes, missing=frame.gaps, background=background,
+        notes=notes, shifts=_shifts(frame), missing=frame.gaps, background=background,
     )  # fmt: skip
 
 

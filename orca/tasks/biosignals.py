@@ -7,7 +7,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.shifts import noisy, scaled, shift_sets
+from orca.tasks.shifts import noisy, scaled
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -34,8 +34,7 @@ def _load() -> Splits:
     raw = {name: Raw(arrays[f"x_{name}"], arrays[f"y_{name}"]).subset(keep) for name, keep in kept.items()}
     val = np.isin(arrays["record_train"][kept["train"]], VALIDATION_RECORDS)
     parts = {"train": raw["train"].subset(~val), "val": raw["train"].subset(val), "test": raw["test"]}
-    parts |= shift_sets(parts["test"], SHIFTS)
-    return assemble(parts, encoding=ENCODING, target="classes", classes=CLASSES, notes=NOTES)
+    return assemble(parts, encoding=ENCODING, target="classes", classes=CLASSES, notes=NOTES, shifts=SHIFTS)
 
 
 SPECS = (

@@ -62,8 +62,10 @@ def check_splits(splits: Splits) -> None:
         InputError: the first fault of each kind, all in one message: lengths that differ, empty splits, NaN or
             infinite values, shapes that do not fit the layout, labels that are not 0..K-1, classes that train lacks,
             a single class, multi-label targets other than 0 and 1, masks other than 0, 1 and -1, fields and masks of
-            which no cell counts.
+            which no cell counts; or a shift set called test.
     """
+    if "test" in splits.shift:
+        report(["the shift set 'test' has the name of the test set; call it otherwise"])
     parts = _parts(splits)
     pairs = {name: (e.x, e.y) for name, e in parts.items()}
     faults = [*_first(_unequal(pairs)), *_first(_empty(pairs))]

@@ -10,7 +10,6 @@ from orca.runtime import digest
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
-from orca.tasks.shifts import shift_sets
 from orca.tasks.spec import TaskSpec
 from orca.types import Provenance, Splits
 
@@ -37,9 +36,8 @@ def _load() -> Splits:
     rest = whole.subset(~test)
     val = hold_out(rest.y, groups=groups[~test])
     parts = {"train": rest.subset(~val), "val": rest.subset(val), "test": whole.subset(test)}
-    parts |= shift_sets(parts["test"], SHIFTS)
     names = [str(digit) for digit in range(10)]
-    return assemble(parts, encoding=ENCODING, target="classes", classes=names, notes=NOTES)
+    return assemble(parts, encoding=ENCODING, target="classes", classes=names, notes=NOTES, shifts=SHIFTS)
 
 
 def _fingerprint() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import DnaEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.shifts import gc_third, shift_sets
+from orca.tasks.shifts import gc_third
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -21,9 +21,8 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 def _splits(train: Raw, test: Raw, *, classes: tuple[str, ...], note: str) -> Splits:
     val = hold_out(train.y, groups=same_rows(train.x))
     parts = {"train": train.subset(~val), "val": train.subset(val), "test": test}
-    parts |= shift_sets(test, SHIFTS)
     notes = (note, "validation: a fixed random 12 % of each class of train, identical sequences together")
-    return assemble(parts, encoding=ENCODING, target="classes", classes=classes, notes=notes)
+    return assemble(parts, encoding=ENCODING, target="classes", classes=classes, notes=notes, shifts=SHIFTS)
 
 
 def _load_splice() -> Splits:

@@ -8,7 +8,6 @@ from orca.tasks.assemble import Raw, assemble, hold_out
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
-from orca.tasks.shifts import shift_sets
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -31,9 +30,8 @@ def _load() -> Splits:
         "val": train.subset(val),
         "test": Raw(arrays["x_test"], arrays["y_test"]),
     }
-    parts |= shift_sets(parts["test"], SHIFTS)
     names = [str(digit) for digit in range(10)]
-    return assemble(parts, encoding=ENCODING, target="classes", classes=names, notes=NOTES)
+    return assemble(parts, encoding=ENCODING, target="classes", classes=names, notes=NOTES, shifts=SHIFTS)
 
 
 SPECS = (

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import numpy as np
 
 from orca.runtime import rng
-from orca.tasks.assemble import SHIFT, Raw
+from orca.tasks.assemble import Raw
 from orca.tasks.encodings import DnaEncoding
 
 VERSION = 1  # of all changes: raise it when the numbers of one of them change
@@ -41,6 +41,10 @@ class Shift:
         """The changed rows."""
         return self.change(raw, **self.settings)
 
+    def of(self, test: Raw) -> Raw:
+        """The shift set of a test set, or where that is large of rows of it: drawn, as files may be in some order."""
+        return self(test.subset(drawn(test, self.most)))
+
     @property
     def facts(self) -> dict[str, Any]:
         """All that its numbers depend on beside the rows, for the keys of stored scores."""
@@ -62,16 +66,6 @@ def declared(most: int = MOST) -> Callable[[Callable[Concatenate[Raw, P], Raw]],
     return decorate
 
 
-def shift_sets(test: Raw, shifts: Mapping[str, Shift]) -> dict[str, Raw]:
-    """The sets that the shifts make of test, as parts of a task's data."""
-    return {f"{SHIFT}{name}": shifted(test, shift) for name, shift in shifts.items()}
-
-
-def shifted(test: Raw, shift: Shift) -> Raw:
-    """A shift set from the test set, or where that is large from rows of it: drawn, as files may be in some order."""
-    return shift(test.subset(drawn(test, shift.most)))
-
-
 def drawn(raw: Raw, most: int) -> np.ndarray:
     """A mask (n,) of at most so many rows, always the same ones; rows with one answer stay together."""
     group = np.arange(len(raw.y)) if raw.group is None else raw.group
@@ -79,7 +73,7 @@ def drawn(raw: Raw, most: int) -> np.ndarray:
     order = rng("shift", "rows").permutation(len(names))
     kept = np.zeros(len(names), bool)
     kept[order] = np.cumsum(count[order]) <= most
-    kept[order[0]] = True
+    kept[order[:1]] = True
     return kept[place]
 
 
@@ -178,6 +172,7 @@ def column_third(raw: Raw, column: str | int, end: End) -> Raw:
 
 def _third(raw: Raw, values: np.ndarray, end: End) -> Raw:
     """The rows of the lowest or highest third of finite values (n,), in their order; of equal ones the first."""
+    values = values.astype(np.float64)
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(values[known] if end == "low" else -values[known], kind="stable")]
     return raw.subset(np.sort(order[: max(1, len(order) // 3)]))

@@ -8,7 +8,7 @@ from orca.errors import InputError
 from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
 from orca.tasks.encodings import TableEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, side_json
-from orca.tasks.shifts import column_third, shift_sets
+from orca.tasks.shifts import column_third
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 
@@ -53,8 +53,7 @@ def _load() -> Splits:
         "val": train.subset(val),
         "test": Raw(arrays["x_test"], arrays["y_test"]),
     }
-    parts |= shift_sets(parts["test"], SHIFTS)
-    return assemble(parts, encoding=ENCODING, target="classes", classes=("<=50K", ">50K"), notes=NOTES)
+    return assemble(parts, encoding=ENCODING, target="classes", classes=("<=50K", ">50K"), notes=NOTES, shifts=SHIFTS)
 
 
 SPECS = (

@@ -30,7 +30,7 @@ MAP, NOISE = "chunks/lbl_map.json", "noise_22050"
 PREFIX = 4  # characters of the published paths that stand for a folder of their authors
 HOP = RATE // 2  # from chunk to chunk
 LONGEST = 4  # seconds of a generated clip
-BLOCK = 100  # chunks that are read together
+BLOCK = 100  # chunks that are read together; each has the same noise, so the version of shifts goes with it
 # 20 dB below each chunk, of so many: about 1,200 published clips, so that most labels are heard.
 HISS = replace(noisy(0.1, each=True), most=20_000)
 OF_EACH, NOISES = 20, 2000  # seconds of noise read of a file, and in all
