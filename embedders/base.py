@@ -65,7 +65,8 @@ class LawTail(nn.Module):
     """The end of an embedding layer: adds positions and token type, then the norm, all copied from the body.
 
     A token grid longer than the body's position table, or other than its grid, gets the table resampled; a grid other
-    than the one that the embedder was made for gets the positions of that one, resampled.
+    than the one that the embedder was made for gets the positions of that one, resampled. A row that is longer than
+    that gets those of its own length, whatever else is in the batch.
     """
 
     def __init__(self, law: EmbeddingLaw, grid: tuple[int, ...]) -> None:
@@ -90,14 +91,23 @@ class LawTail(nn.Module):
                 if law.norm_bias is not None:
                     self.norm.bias.copy_(law.norm_bias)
 
-    def forward(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Projected tokens (B, T, D) on ``grid`` to complete embeddings (B, T, D)."""
+    def forward(self, x: Tensor, grid: tuple[int, ...], mask: Tensor | None = None) -> Tensor:
+        """Projected tokens (B, T, D) on ``grid``, with the mask (B, T) of valid ones, to complete embeddings."""
         if self.positions is not None:
-            shorter = len(grid) == 1 and grid[0] <= self.grid[0]
-            x = x + (self.positions[: grid[0]] if shorter else resample_positions(self.positions, self.grid, grid))
+            x = x + self._at(self.positions, grid, mask)
         if self.token_type is not None:
             x = x + self.token_type
         return x if self.norm is None else self.norm(x)
+
+    def _at(self, positions: Tensor, grid: tuple[int, ...], mask: Tensor | None) -> Tensor:
+        """Positions (T, D), or (B, T, D) where rows of a line longer than the embedder's end at different places."""
+        if len(grid) == 1 and grid[0] <= self.grid[0]:
+            return positions[: grid[0]]
+        if len(grid) != 1 or mask is None:
+            return resample_positions(positions, self.grid, grid)
+        counts = mask.sum(1).tolist()
+        rows = {count: F.pad(self._at(positions, (count,), None), (0, 0, 0, grid[0] - count)) for count in set(counts)}
+        return torch.stack([rows[count] for count in counts])
 
 
 class InputEmbedder(nn.Module):
@@ -144,4 +154,4 @@ class InputEmbedder(nn.Module):
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tokens:
         """Inputs (B, C, *S) or (B, F), and valid lengths (B,) of sequences, to complete tokens."""
         tokens = self.project(x, length)
-        return Tokens(self.tail(tokens.x, tokens.grid), tokens.mask, tokens.grid)
+        return tokens._replace(x=self.tail(tokens.x, tokens.grid, tokens.mask))

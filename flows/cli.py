@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -127,7 +129,8 @@ def export(
 ) -> None:
     """Copy a run's model to a folder of its own, from which orca.load and orca predict take it.
 
-    With --trained-only the folder is small, and the body must be there where the model is loaded.
+    With --trained-only the folder is small where the method leaves most of the body as it is, and the body must be
+    there where the model is loaded.
     """
     with exit_codes():
         from orca.model import load
@@ -140,7 +143,13 @@ def export(
         model = load(finished_path(open_store(store), run))
         if merge:
             model.merge()
-        model.save_pretrained(folder, trained_only=trained_only)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as work:
+                model.save_pretrained(Path(work) / "model", trained_only=trained_only)
+                os.replace(Path(work) / "model", folder)
+        except OSError as fault:
+            raise InputError(f"{folder} cannot be written: {fault.strerror}; name another folder") from fault
         size = sum(file.stat().st_size for file in folder.iterdir())
     typer.echo(
         f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}, {size / 2**20:.1f} MiB", err=True

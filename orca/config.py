@@ -53,6 +53,7 @@ class RunConfig(BaseModel):
     train_size: int | float | None = Field(
         default=None,
         gt=0,
+        allow_inf_nan=False,
         description="Share of the training set to learn from, or a number of its samples; unset takes all.",
     )
     body: BodyConfig = Field(default=BodyConfig(), description="The pretrained language transformer.")
@@ -75,6 +76,15 @@ class RunConfig(BaseModel):
         default=False, description="Run beside other runs on the same GPU; else they take turns, stage by stage."
     )
     limits: Limits = Field(default=Limits(), description="Most minutes of each stage; kept by the flow.")
+
+    @field_validator("train_size")
+    @classmethod
+    def _share_or_number(cls, size: float | None) -> float | None:
+        if not isinstance(size, float) or size < 1:
+            return size
+        if size == 1 or size != int(size):
+            raise ValueError("must be a share below 1 or a whole number of samples; leave it out to learn from all")
+        return int(size)
 
     @field_validator("body", mode="before")
     @classmethod

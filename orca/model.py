@@ -35,9 +35,7 @@ from orca.methods import MethodChoice, Origin, body_groups
 from orca.modelspec import CONFIG, TRAINED, WEIGHTS, Base, ModelSpec, body_weights, find_model
 from orca.runtime import write_json
 from orca.tasks.encodings import Encoding
-from orca.types import Examples, Layout, TargetKind
-
-BINARY: tuple[TargetKind, ...] = ("multilabel", "mask")  # a logit for each answer
+from orca.types import BINARY, Examples, Layout
 
 
 class AdaptedModel(nn.Module):
@@ -204,7 +202,7 @@ class AdaptedModel(nn.Module):
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """What :meth:`predict_proba` makes of scores."""
-        if self.layout.target not in ("classes", *BINARY):
+        if not self.layout.probable:
             raise InputError(f"a model of a {self.layout.target} has no probabilities; use predict")
         values = torch.from_numpy(scores)
         return (values.softmax(1) if self.layout.target == "classes" else values.sigmoid()).numpy()

@@ -166,6 +166,9 @@ class MultiTask(nn.Module):
         Raises:
             InputError: as :meth:`predict`, or a task has no probabilities.
         """
+        for number, request in enumerate(requests):
+            if not (layout := self._task(number, request).model.layout).probable:
+                raise InputError(f"request {number}, of '{request[0]}': a {layout.target} has no probabilities")
         made = zip(requests, self.scores(requests, batch_size=batch_size), strict=True)
         return [self._tasks[request[0]].model.probabilities(scores) for request, scores in made]
 
@@ -181,13 +184,16 @@ class MultiTask(nn.Module):
                 made[sample.request].append(answer)
         return [np.stack(answers) for answers in made]
 
-    def _inputs(self, number: int, request: Request) -> tuple[_Task, Examples]:
+    def _task(self, number: int, request: Request) -> _Task:
         if not isinstance(request, (tuple, list)) or len(request) not in (2, 3) or not isinstance(request[0], str):
             raise InputError(f"request {number} must be (name, x) or (name, x, length); got {type(request).__name__}")
         if request[0] not in self._tasks:
             known = ", ".join(self.names)
             raise InputError(f"request {number} asks for the task '{request[0]}'; there are: {known}")
-        task = self._tasks[request[0]]
+        return self._tasks[request[0]]
+
+    def _inputs(self, number: int, request: Request) -> tuple[_Task, Examples]:
+        task = self._task(number, request)
         try:
             return task, task.model.inputs(*request[1:])
         except ValueError as fault:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from orca.errors import InputError
-from orca.model import BINARY, AdaptedModel
+from orca.model import AdaptedModel
 from orca.runtime import atomic_write
 from orca.tasks.readers.archives import read_archive
 from orca.tasks.readers.tables import TABLES, read_table, table_suffix
@@ -31,7 +31,7 @@ def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, n
     arrays = {"x": read_table(source)} if table_suffix(source) in TABLES else read_archive(source, ("x",))
     x, length = arrays["x"], arrays.get("length")
     made = {"prediction": model.predict(x, length)}
-    if model.layout.target in ("classes", *BINARY):
+    if model.layout.probable:
         made["probability"] = model.predict_proba(x, length)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **made)  # type: ignore[arg-type]

@@ -212,6 +212,8 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
     )
     config, notes = made.config, list(made.data().notes)
     peaks = [ref.peak_memory_mb for ref in stages if ref.peak_memory_mb is not None]
+    if config.random_seed is not None and config.method.pretrained:
+        notes.append("body.pretrained: no, so that the body's weights are random: a control")
     if left_out := metrics["test"].get("labels_left_out"):
         notes.append(f"{left_out} labels that all or no test samples have are left out of {metrics['test']['name']}")
     record = {

@@ -56,17 +56,21 @@ def fewer(data: Splits, size: float | None) -> Splits:
             seeds learn from the same part.
 
     Raises:
-        InputError: it is neither, there are fewer answers than asked for, or more classes.
+        InputError: there are fewer answers than asked for, or more classes.
     """
     if size is None:
         return data
-    if size >= 1 and size != int(size):
-        raise InputError(f"train_size is {size}; expected a share below 1, or a whole number of samples")
     truth = data.train.truth()
     count = max(1, round(size * len(truth))) if size < 1 else int(size)
     if count > len(truth):
         raise InputError(f"train_size is {count:,}, but the training set has {len(truth):,} answers; ask for fewer")
+    if count == len(truth):
+        return data
     labels = truth if data.layout.target == "classes" else np.zeros(len(truth), np.int64)
+    if count < (classes := len(np.unique(labels))):
+        raise InputError(
+            f"train_size asks for {count:,} of {len(truth):,} answers; {classes} classes need at least one each"
+        )
     kept = stratified(labels, count, seed=0)
     if data.train.group is not None:
         kept = np.flatnonzero(np.isin(data.train.group, np.unique(data.train.group)[kept]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the command line names faults before torch is there
 InputKind = Literal["sequence", "grid", "table"]
 TargetKind = Literal["classes", "multilabel", "scalar", "field", "mask"]
 DENSE: tuple[TargetKind, ...] = ("field", "mask")  # one value, or more, for each cell of the input
+BINARY: tuple[TargetKind, ...] = ("multilabel", "mask")  # a logit for each answer
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ class Layout:
     cardinalities: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     missing: bool = False
+
+    @property
+    def probable(self) -> bool:
+        """Whether answers have probabilities."""
+        return self.target == "classes" or self.target in BINARY
 
 
 @dataclass(frozen=True)

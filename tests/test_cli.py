@@ -386,6 +386,9 @@ def test_a_model_is_exported_whole_in_part_and_merged_and_predicts_alike(body, t
     assert methods == {"": "lora", "--trained-only": "lora", "--merge": None}
     again = call("export", run, folder, "--store", store)
     assert f"{folder} is there already; name a new folder" in refused(again)
+    below = call("export", run, tmp_path / "in.npz" / "sub", "--store", store)
+    assert f"{tmp_path / 'in.npz' / 'sub'} cannot be written: " in refused(below)
+    assert not list(tmp_path.glob(".export-*"))
     both = call("export", run, tmp_path / "new", "--merge", "--trained-only", "--store", store)
     assert "choose --merge or --trained-only" in refused(both)
     assert not (tmp_path / "new").exists()

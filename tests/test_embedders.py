@@ -86,10 +86,18 @@ def test_a_longer_padding_changes_no_valid_token() -> None:
     x, length = torch.randn(2, 3, 20), torch.tensor([10, 20])
     wide = torch.nn.functional.pad(x, (0, 17))
     a, b = embedder(x, length), embedder(wide, length)
-    valid = a.mask.sum(1)
-    for row in range(2):  # the position of a token does not move when the padding grows
-        assert b.mask[row].sum() == valid[row]
-    torch.testing.assert_close(embedder.project(x, length).x[0, :3], embedder.project(wide, length).x[0, :3])
+    assert a.mask.sum(1).tolist() == b.mask.sum(1).tolist() == [3, 5]
+    torch.testing.assert_close(a.x[a.mask], b.x[b.mask])
+
+
+def test_a_sequence_longer_than_in_training_is_the_same_whatever_is_beside_it() -> None:
+    embedder = sequence(20, 4)
+    x, length = torch.randn(3, 3, 60), torch.tensor([30, 11, 57])
+    together = embedder(x, length)
+    assert together.mask.sum(1).tolist() == [8, 3, 15]
+    for row, long in enumerate(length.tolist()):
+        alone = embedder(x[row : row + 1, :, :long])  # as it is by itself, its positions resampled to its own length
+        torch.testing.assert_close(together.x[row][together.mask[row]], alone.x[0])
 
 
 @pytest.mark.parametrize("overlap", [1, 2])

@@ -71,6 +71,7 @@ def requests_of(names: Sequence[str], targets: Sequence[str], seed: int = 0) -> 
                 made.append((name, x, np.array([5, 12])))
             elif target == "classes" and number == 2:
                 made.append((name, x[..., :7]))
+                made.append((name, np.tile(x, 3), np.array([20, 36, 5])))  # longer than in training
             else:
                 made.append((name, x))
     return made
@@ -135,7 +136,7 @@ def test_tasks_that_leave_the_blocks_alone_share_one_pass(tmp_path, monkeypatch)
     monkeypatch.setitem(orca.multitask.SPARE, "cpu", 10_000)
     requests = requests_of(methods, targets)
     served.scores(requests)
-    assert sorted(rows) == [(False, 6), (True, 18)]
+    assert sorted(rows) == [(False, 9), (True, 21)]
     monkeypatch.undo()
     check_equal(served, folders, requests)
 
@@ -148,7 +149,7 @@ def test_answers_of_every_kind_are_those_of_the_run(target: str, tmp_path) -> No
     np.testing.assert_allclose(made, alone.predict(x), atol=1e-5, rtol=1e-5)
     assert made.dtype == alone.predict(x).dtype
     if target in ("scalar", "field"):
-        with pytest.raises(InputError, match=f"a model of a {target} has no probabilities"):
+        with pytest.raises(InputError, match=f"request [0-9]+, of '.*': a {target} has no probabilities"):
             served.predict_proba([("two", x)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orca.config import check_config
 from orca.errors import InputError
 from orca.subsets import fewer
 from orca.types import Examples, Layout, Splits, TargetKind
@@ -19,9 +20,7 @@ def splits(y: np.ndarray, *, target: TargetKind = "classes", group: np.ndarray |
     return Splits(part, part, part, layout, {"far": part}, ("as it came",))
 
 
-@pytest.mark.parametrize(
-    ("size", "counts"), [(0.1, [5, 3, 2]), (0.5, [30, 15, 5]), (50, [30, 15, 5]), (100, [60, 30, 10])]
-)
+@pytest.mark.parametrize(("size", "counts"), [(0.1, [5, 3, 2]), (0.5, [30, 15, 5]), (50, [30, 15, 5])])
 def test_classes_keep_their_shares_and_all_else_stays(size: float, counts: list[int]) -> None:
     whole = splits(CLASSES)
     part = fewer(whole, size)
@@ -50,10 +49,25 @@ def test_answers_that_are_no_classes_are_drawn_evenly() -> None:
     ("size", "said"),
     [
         (101, "train_size is 101, but the training set has 100 answers"),
-        (1.5, "train_size is 1.5; expected a share below 1, or a whole number of samples"),
-        (2, "2 samples cannot hold 3 classes"),
+        (2, "train_size asks for 2 of 100 answers; 3 classes need at least one each"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(size: float, said: str) -> None:
     with pytest.raises(InputError, match=said):
         fewer(splits(CLASSES), size)
+
+
+def test_all_of_the_answers_are_the_set_itself() -> None:
+    whole = splits(CLASSES)
+    assert fewer(whole, 100) is fewer(whole, None) is whole
+
+
+@pytest.mark.parametrize("size", [1.0, 1.5, float("inf"), 0, -3])
+def test_what_is_neither_a_share_nor_a_number_is_refused(size: float) -> None:
+    with pytest.raises(InputError, match="train_size: "):
+        check_config({"task": "digits", "train_size": size})
+
+
+def test_a_number_is_a_whole_one_however_it_is_written() -> None:
+    config = check_config({"task": "digits", "train_size": 500.0})
+    assert repr(config.train_size) == "500"

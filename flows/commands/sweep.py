@@ -43,8 +43,9 @@ def sweep(  # noqa: PLR0913 - each argument is an option of the command
     """Run a grid: tasks x bodies x aligns x methods x seeds x settings.
 
     GRID holds tasks (configurations) and what is to vary: bodies, aligns, methods, seeds (0..4), settings
-    (finetune.lr: [1e-4, 3e-4]), exclude; `search: random` and `search: optuna` draw the settings. Stages that runs
-    share run once; a run that fails does not stop the others; the same command again does what is missing.
+    (finetune.lr: [1e-4, 3e-4]), variants (sets of keys by name), exclude; `search: random` and `search: optuna` draw
+    the settings. Stages that runs share run once; a run that fails does not stop the others; the same command again
+    does what is missing.
     """
     from flows.sweeps.text import rows_text
 

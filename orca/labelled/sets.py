@@ -173,11 +173,11 @@ def _from_source(name: str, options: SetOptions) -> ComparedSet:
     if options.raw:
         raise InputError(f"'{name}' is text and has no raw features; leave out raw, or compare data with data")
     spec = SOURCES.get(kind)
-    if path and spec.missing(SourceConfig(name=kind)) is None:
-        raise InputError(f"source '{kind}' takes no file, got '{path}'; write {kind}, or conll:PATH")
+    if path and not spec.takes:
+        raise InputError(f"source '{kind}' takes no file, got '{path}'; write {kind}, or conll:FILE")
     config = SourceConfig(name=kind, path=path or None, n=options.samples, seed=options.seed)
     if missing := spec.missing(config):
-        raise InputError(f"{missing}; in the name of a set: {kind}:PATH")
+        raise InputError(f"{missing}; in the name of a set: {kind}:{spec.takes}" if spec.takes else missing)
     device = runtime.resolve_device(options.device)
     body = load_body(options.body_config, online=options.online).to(device)
     found = source_features(config, body if options.features == "embedder" else Encoded(body))

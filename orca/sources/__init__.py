@@ -40,6 +40,7 @@ SOURCES.add(
         load=lambda config: read_conll(config.path, **_columns(config)),
         missing=lambda config: missing_file(config.path),
         fingerprint=lambda config: file_fingerprint(config.path, **_columns(config)),
+        takes="FILE",
     )
 )
 
@@ -82,8 +83,9 @@ SOURCES.add(
 
 
 def _of_images(
-    name: str, title: str, licence: str, find: Callable[[str | None], list[Path]], read: Callable[[list[Path]], Images]
-) -> SourceSpec:
+    name: str, title: str, licence: str, find: Callable[[str | None], list[Path]],
+    read: Callable[[list[Path]], Images], takes: str,
+) -> SourceSpec:  # fmt: skip
     """A source of images, from how its files are found and read."""
 
     def fingerprint(config: SourceConfig) -> str:
@@ -91,18 +93,23 @@ def _of_images(
 
     return SourceSpec(
         name, title, licence, lambda config: read(find(config.path)), lambda config: _fault(find, config.path),
-        fingerprint, images=True,
+        fingerprint, takes=takes, images=True,
     )  # fmt: skip
 
 
 SOURCES.add(
     _of_images(
         "cifar10", "CIFAR-10, 50,000 photographs of ten things, for vision bodies",
-        "not stated by its authors; to be got from them", cifar10_files, read_cifar10,
+        "not stated by its authors; to be got from them", cifar10_files, read_cifar10, "FOLDER",
     )
 )  # fmt: skip
 SOURCES.add(
     _of_images(
-        "images", "your own images (source.path, .npz), for vision bodies", "that of the file", own_file, read_own
+        "images",
+        "your own images (source.path, .npz), for vision bodies",
+        "that of the file",
+        own_file,
+        read_own,
+        "FILE",
     )
 )

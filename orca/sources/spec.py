@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from orca.registry import Choices, Registry
 from orca.sources.corpus import Corpus
@@ -24,6 +24,7 @@ class SourceSpec:
         load: reads or makes the corpus or the images; raises InputError where it cannot.
         missing: None when the data is here, else a sentence on how to get it.
         fingerprint: names the content; the same for the same corpus and no other. Raises InputError if it is missing.
+        takes: what ``source.path`` names, a file or a folder; empty where it takes none.
         images: whether it is for vision bodies.
     """
 
@@ -33,6 +34,7 @@ class SourceSpec:
     load: Callable[[SourceConfig], Corpus | Images]
     missing: Callable[[SourceConfig], str | None]
     fingerprint: Callable[[SourceConfig], str]
+    takes: str = ""
     images: bool = False
 
 
@@ -70,3 +72,9 @@ class SourceConfig(BaseModel):
     @classmethod
     def _known(cls, name: str) -> str:
         return SOURCES.get(name).name
+
+    @model_validator(mode="after")
+    def _takes_a_path(self) -> SourceConfig:
+        if self.path is not None and not SOURCES.get(self.name).takes:
+            raise ValueError(f"'{self.name}' takes no file, got '{self.path}'; leave path out, or choose conll")
+        return self

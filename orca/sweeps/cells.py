@@ -14,7 +14,7 @@ from orca import runtime
 from orca.config import RunConfig, anchor, find_config, find_faults, listed, read_settings, set_key
 from orca.errors import InputError
 from orca.runs import describe
-from orca.sweeps.grid import AXES, FIELDS, MOST, Grid, Span
+from orca.sweeps.grid import AXES, FIELDS, MOST, Grid, Span, overlap
 from orca.tasks import TASKS
 
 
@@ -132,12 +132,14 @@ def _settings(
 def _in_grid(fault: str, grid: Grid, place: Mapping[str, Any]) -> str:
     """A fault of a run's configuration with the path that it has in the grid."""
     path, _, text = fault.partition(": ")
-    if path in grid.variants.get(variant := place.get("variant", ""), {}):
+    variant = place.get("variant", "")
+    if any(overlap(path, key) for key in grid.variants.get(variant, {})):
         return f"variants.{variant}.{path}: {text}"
     for axis, key in AXES.items():
         if path in (key, key.partition(".")[0]) and getattr(grid, FIELDS[axis]):
             return f"{FIELDS[axis]}: {text}"
-    return f"settings.{path}: {text}" if path in grid.settings else f"tasks.{place['task']}: {fault}"
+    varied = any(overlap(path, key) for key in grid.settings)
+    return f"settings.{path}: {text}" if varied else f"tasks.{place['task']}: {fault}"
 
 
 def _filled(place: dict[str, Any], config: RunConfig) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def _kept(reports: Sequence[Mapping[str, Any]]) -> Row | None:
     probed = [report for report in reports if "kept" in report]
     if not probed:
         return None
-    gain = spread([report["probe_unaligned"] - report["probe_kept"] for report in probed])["mean"]
+    ends = [(report["probe_unaligned"], report["probe_kept"]) for report in probed]
+    gain = spread([None if None in pair else pair[0] - pair[1] for pair in ends])["mean"]  # None was not finite
     return {"runs": len(probed), "kept": sum(report["kept"] != "unaligned" for report in probed), "gain": gain}
 
 

@@ -112,7 +112,9 @@ def _variants(value: Any) -> Any:
     """Keys and values by name; a name with nothing behind it is as configured."""
     if not isinstance(value, Mapping):
         return value
-    return {str(name): _exclusion({} if keys is None else keys) for name, keys in value.items()}
+    if numbers := [name for name in value if not isinstance(name, str)]:
+        raise ValueError(f"names of variants are text; write '{numbers[0]}' in quotes, or another name")
+    return {name: _exclusion({} if keys is None else keys) for name, keys in value.items()}
 
 
 def _kind(value: Any) -> str:
@@ -218,12 +220,12 @@ def _faults(grid: Grid) -> list[str]:
     labels = [grid.label(entry) for entry in grid.tasks]
     faults = [f"tasks: '{label}' comes twice" for label in dict.fromkeys(labels) if labels.count(label) > 1]
     faults += _search_faults(grid)
-    own = {"task": "tasks", **{key: FIELDS[axis] for axis, key in AXES.items()}}
+    own = {"task": "tasks", "variant": "variants", **{key: FIELDS[axis] for axis, key in AXES.items()}}
     faults += [f"settings.{key}: this is the axis {own[key]}" for key in grid.settings if key in own]
+    used = {key: field for key, field in own.items() if getattr(grid, field)}
+    faults += _twice("settings", grid.settings, used)
     for name, keys in grid.variants.items():
-        taken = {key: own[key] for key in keys if key in own and (key == "task" or getattr(grid, own[key]))}
-        taken |= {key: "settings" for key in keys if key in grid.settings}
-        faults += [f"variants.{name}.{key}: {place} sets it already" for key, place in taken.items()]
+        faults += _twice(f"variants.{name}", keys, used | dict.fromkeys(grid.settings, "settings"))
     axes = {"task": labels} | {axis: getattr(grid, FIELDS[axis]) for axis in AXES} | grid.settings
     if grid.variants:
         axes["variant"] = list(grid.variants)
@@ -237,6 +239,22 @@ def _faults(grid: Grid) -> list[str]:
                     f"exclude.{number}.{key}: the grid has no {value!r}; it has {', '.join(map(str, values))}"
                 )
     return faults
+
+
+def _twice(place: str, keys: Mapping[str, Any], used: Mapping[str, str]) -> list[str]:
+    """Keys that are set elsewhere in the grid too, whole or in part, or beside a part of them.
+
+    Parts of own data vary by themselves: ``task.`` of a key is no matter of the axis.
+    """
+    outside = [key for key in keys if not key.startswith("task.")]
+    found = {key: where for key in outside for other, where in used.items() if overlap(key, other)}
+    found |= {key: place for key in keys for other in keys if key != other and overlap(key, other)}
+    return [f"{place}.{key}: {where} sets it already" for key, where in found.items()]
+
+
+def overlap(key: str, other: str) -> bool:
+    """Whether one of two dotted keys is the other, or a part of it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _search_faults(grid: Grid) -> list[str]:
