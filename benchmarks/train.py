@@ -1,6 +1,6 @@
-"""What an epoch of a linear probe costs, with features computed once and by the plain loop.
+"""What an epoch of training costs where nothing but the predictor trains: features computed once, and the plain loop.
 
-``python -m benchmarks.frozen --task digits --epochs 10`` trains the predictor on the offline body both ways.
+``python -m benchmarks.train --task digits --epochs 10`` trains the predictor on the offline body both ways.
 """
 
 from __future__ import annotations

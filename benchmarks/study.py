@@ -1,0 +1,232 @@
+"""What a study of studies/ found: its runs as data, the differences to its first variant, and their figure.
+
+``python -m benchmarks.study SWEEP --write docs/results`` reads the sweep of that name from the store, writes
+``SWEEP.json`` (a row for each run, with commit and machine) and ``SWEEP.svg`` there, and prints the tables. Without a
+sweep in the store it makes tables and figure of the ``SWEEP.json`` that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FIRST = 0
+KEPT = ("state", "metric", "higher_is_better", "validation", "test")
+LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"),
+         ("#000000", "X"), ("#999999", "*"))  # fmt: skip
+Run = Mapping[str, Any]
+
+
+class Difference(NamedTuple):
+    """A variant on a task against the first one, paired over seeds; what is better is positive.
+
+    Attributes:
+        mean: of the differences of the validation metric, in its unit.
+        share: the mean as a share of the error of the first variant (of what it lacks to 1, where higher is better).
+        spread: the larger of the two variants' sample standard deviations over seeds.
+        seeds: how many both have.
+    """
+
+    mean: float
+    share: float
+    spread: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is better or worse by more than the spread."""
+        return "better" if self.mean > self.spread else "worse" if self.mean < -self.spread else "within"
+
+
+def gathered(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """The runs of a sweep as data: place, metrics, what came of the alignment, cost; commits and machines once."""
+    from orca.runs import read_part
+
+    axes, runs, commits, machines = sweep["axes"], [], {}, {}
+    for row in sweep["runs"]:
+        run = {"variant": row["method"], **{key: row[key] for key in (*axes, *KEPT)}}
+        if row["state"] == "completed":
+            record = read_part(Path(row["path"]), "run.json")
+            told = record["alignment"]
+            run |= {"shift": record["shift"], "trained": record["parameters"]["trained"]}
+            run |= {"probe": {key: told[key] for key in ("kept", "probe_unaligned", "probe_kept") if key in told}}
+            run["seconds"] = {stage["name"]: round(stage["seconds"], 2) for stage in record["stages"]}
+            commits[record["commit"]] = machines[json.dumps(record["machine"], sort_keys=True)] = None
+        runs.append(run)
+    return {
+        "study": sweep["sweep"], "axes": axes, "state": sweep["state"], "begun": sweep["begun"],
+        "commits": list(commits), "machines": [json.loads(machine) for machine in machines], "runs": runs,
+    }  # fmt: skip
+
+
+def by_seed(runs: Sequence[Run], task: str, variant: str) -> dict[int, float]:
+    """The validation metric of each seed that is there."""
+    return {
+        run["seed"]: run["validation"]
+        for run in runs
+        if (run["task"], run["variant"]) == (task, variant) and run["validation"] is not None
+    }
+
+
+def difference(runs: Sequence[Run], task: str, variant: str, first: str) -> Difference | None:
+    """How a variant does on a task against the first; None where they have no seed together."""
+    ours, theirs = by_seed(runs, task, variant), by_seed(runs, task, first)
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return None
+    up = next(run["higher_is_better"] for run in runs if run["task"] == task)
+    mean = statistics.fmean(ours[seed] - theirs[seed] for seed in seeds) * (1 if up else -1)
+    base = statistics.fmean(theirs[seed] for seed in seeds)
+    spread = max(statistics.stdev([of[seed] for seed in seeds]) if len(seeds) > 1 else 0.0 for of in (ours, theirs))
+    return Difference(mean, mean / ((1 - base) if up else base), spread, len(seeds))
+
+
+def pairs(runs: Sequence[Run], task: str, variant: str, first: str) -> list[Difference]:
+    """The differences of each seed that both have, by itself."""
+    seeds = sorted({run["seed"] for run in runs if run["task"] == task})
+    found = [difference([run for run in runs if run["seed"] == seed], task, variant, first) for seed in seeds]
+    return [one for one in found if one is not None]
+
+
+def ranks(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> dict[str, float]:
+    """The mean over tasks of a variant's place by its mean on validation, 1 the best; over tasks that all have."""
+    places: dict[str, list[int]] = {variant: [] for variant in variants}
+    for task in tasks:
+        values = {variant: list(by_seed(runs, task, variant).values()) for variant in variants}
+        if not all(values.values()):
+            continue
+        up = next(run["higher_is_better"] for run in runs if run["task"] == task)
+        order = sorted(variants, key=lambda variant: statistics.fmean(values[variant]) * (-1 if up else 1))
+        for place, variant in enumerate(order, 1):
+            places[variant].append(place)
+    return {variant: statistics.fmean(found) for variant, found in places.items() if found}
+
+
+def means(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> str:
+    """A table of validation metrics: tasks by variants, mean and sample standard deviation over seeds."""
+    lines = [f"| task | metric | {' | '.join(variants)} |", f"|---|---|{'---|' * len(variants)}"]
+    for task in tasks:
+        cells = [_spread(list(by_seed(runs, task, variant).values())) for variant in variants]
+        metric = next(run["metric"] for run in runs if run["task"] == task)
+        lines.append(f"| `{task}` | {metric} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> str:
+    """A table over the tasks: how often a variant is better than the first, its rank, and what came of alignment."""
+    placed = ranks(runs, tasks, variants)
+    lines = [
+        "| variant | better, within, worse | mean is better | mean gain | seeds worse than the spread | rank "
+        "| alignment kept | probe's gain |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for variant in variants:
+        found = {task: difference(runs, task, variant, variants[FIRST]) for task in tasks}
+        known = [one for one in found.values() if one is not None]
+        single = [
+            (pair.mean, one.spread)
+            for task, one in found.items()
+            if one is not None
+            for pair in pairs(runs, task, variant, variants[FIRST])
+        ]
+        counts = [sum(one.verdict == verdict for one in known) for verdict in ("better", "within", "worse")]
+        probes = [run["probe"] for run in runs if run["variant"] == variant and "kept" in run.get("probe", {})]
+        kept = sum(probe["kept"] != "unaligned" for probe in probes)
+        gains = [
+            (probe["probe_unaligned"] - probe["probe_kept"]) / probe["probe_unaligned"]
+            for probe in probes
+            if probe["probe_kept"] is not None and probe["probe_unaligned"]
+        ]
+        first = variant == variants[FIRST]
+        cells = [
+            "-" if first else ", ".join(map(str, counts)),
+            "-" if first else f"{sum(one.mean > 0 for one in known)} of {len(known)}",
+            "-" if first or not known else f"{statistics.fmean(one.share for one in known):+.1%}",
+            "-" if first else f"{sum(mean < -spread for mean, spread in single)} of {len(single)}",
+            f"{placed[variant]:.2f}" if variant in placed else "-",
+            f"{kept} of {len(probes)}" if probes else "-",
+            f"{statistics.fmean(gains):.1%}" if gains else "-",
+        ]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shifts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> str:
+    """A table of test metrics, in the distribution of training and in each shift set, means over seeds."""
+    lines = [f"| task | set | {' | '.join(variants)} |", f"|---|---|{'---|' * len(variants)}"]
+    for task in tasks:
+        done = [run for run in runs if run["task"] == task and "shift" in run]
+        for name in ["test", *dict.fromkeys(name for run in done for name in run["shift"])]:
+            found = [{"test": run["test"], **run["shift"]}[name] for run in done]
+            by = [[value for value, run in zip(found, done, strict=True) if run["variant"] == v] for v in variants]
+            lines.append(f"| `{task}` | {name} | {' | '.join(map(_spread, by))} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation."""
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3g}{spread}"
+
+
+def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], path: Path) -> None:
+    """The share by which each variant has less error than the first, for every seed and in the mean, by task."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    from benchmarks.growth import STYLE
+
+    others = [variant for variant in variants if variant != variants[FIRST]]
+    with mpl.rc_context(STYLE | {"svg.hashsalt": path.stem}):
+        figure = Figure(figsize=(8, 0.5 + 0.42 * len(tasks)), layout="constrained", facecolor="white")
+        ax = figure.subplots()
+        for number, variant in enumerate(others):
+            colour, marker = LOOKS[number % len(LOOKS)]
+            at = (number - (len(others) - 1) / 2) * 0.7 / max(len(others), 1)
+            for row, task in enumerate(tasks):
+                points = [pair.share for pair in pairs(runs, task, variant, variants[FIRST])]
+                ax.scatter(points, [row + at] * len(points), s=9, color=colour, alpha=0.4)
+                if whole := difference(runs, task, variant, variants[FIRST]):
+                    label = variant if row == 0 else None
+                    ax.scatter(whole.share, row + at, s=36, color=colour, marker=marker, label=label)
+        ax.axvline(0, color="#555555", linewidth=1)
+        ax.set_yticks(range(len(tasks)), tasks)
+        ax.invert_yaxis()
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.set_xlabel(f"error on validation saved against '{variants[FIRST]}'; small: one seed, large: the mean")
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """The command."""
+    from orca.runtime import read_json, write_json
+    from orca.store import Store, default_root
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", help="name of the sweep, such as alignment")
+    parser.add_argument("--store", type=Path, default=None, help="folder of stages and runs [ORCA_STORE, or ./runs]")
+    parser.add_argument("--write", type=Path, required=True, help="folder of the data and the figure")
+    given = parser.parse_args()
+    source = Store(given.store or default_root()).root / "sweeps" / given.sweep / "sweep.json"
+    data = given.write / f"{given.sweep}.json"
+    if source.is_file():
+        given.write.mkdir(parents=True, exist_ok=True)
+        write_json(data, gathered(read_json(source)))
+    if not data.is_file():
+        parser.error(f"there is neither {source} nor {data}; run the sweep first")
+    runs = read_json(data)["runs"]
+    tasks, variants = ([*dict.fromkeys(run[axis] for run in runs)] for axis in ("task", "variant"))
+    draw(runs, tasks, variants, given.write / f"{given.sweep}.svg")
+    print(*(table(runs, tasks, variants) for table in (means, verdicts, shifts)), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What a study concludes from its runs: differences, verdicts, ranks, tables and the figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import study
+
+TASKS, VARIANTS = ["a", "b"], ["none", "otdd"]
+VALUES = {  # a: an error, b: a score; by variant and seed
+    "a": {"none": [0.20, 0.22, 0.18], "otdd": [0.10, 0.11, 0.12]},
+    "b": {"none": [0.80, 0.81, 0.82], "otdd": [0.805, 0.801, 0.815]},
+}
+
+
+def runs_of(values: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": task, "variant": variant, "seed": seed, "metric": "error" if task == "a" else "score",
+            "higher_is_better": task != "a", "validation": value, "test": value, "shift": {"noise": 2 * value},
+            "probe": {} if variant == "none" else
+            {"kept": "unaligned" if seed else "epoch 5", "probe_unaligned": 1.0, "probe_kept": 1.0 if seed else 0.8},
+        }
+        for task, of in values.items() for variant, found in of.items() for seed, value in enumerate(found)
+    ]  # fmt: skip
+
+
+RUNS = runs_of(VALUES)
+
+
+def test_a_difference_is_paired_and_positive_where_it_is_better() -> None:
+    less = study.difference(RUNS, "a", "otdd", "none")
+    assert less is not None
+    assert (less.mean, less.share, less.seeds) == (pytest.approx(0.09), pytest.approx(0.45), 3)
+    assert less.spread == pytest.approx(0.02)
+    assert less.verdict == "better"
+    lower = study.difference(RUNS, "b", "otdd", "none")
+    assert lower is not None
+    assert lower.mean == pytest.approx(-0.003)
+    assert lower.share == pytest.approx(-0.003 / 0.19)  # of what 0.81 lacks to 1
+    assert lower.verdict == "within"
+
+
+def test_seeds_that_only_one_variant_has_do_not_count() -> None:
+    fewer = [run for run in RUNS if (run["variant"], run["seed"]) != ("otdd", 0)]
+    found = study.difference(fewer, "a", "otdd", "none")
+    assert found is not None
+    assert (found.seeds, found.mean) == (2, pytest.approx(0.20 - 0.115))
+    assert study.difference([run for run in RUNS if run["seed"] < 1], "a", "other", "none") is None
+
+
+def test_ranks_are_means_over_tasks_by_the_metric_s_own_direction() -> None:
+    assert study.ranks(RUNS, TASKS, VARIANTS) == {"none": 1.5, "otdd": 1.5}
+    one = runs_of({"a": VALUES["a"]})
+    assert study.ranks(one, ["a"], VARIANTS) == {"none": 2, "otdd": 1}
+
+
+def test_the_tables_say_what_was_found() -> None:
+    told = study.verdicts(RUNS, TASKS, VARIANTS).splitlines()
+    assert told[2] == "| none | - | - | - | - | 1.50 | - | - |"
+    assert told[3] == "| otdd | 1, 1, 0 | 1 of 2 | +21.7% | 0 of 6 | 1.50 | 2 of 6 | 6.7% |"
+    assert study.means(RUNS, TASKS, VARIANTS).splitlines()[2] == "| `a` | error | 0.2 ± 0.02 | 0.11 ± 0.01 |"
+    assert study.shifts(RUNS, TASKS, VARIANTS).splitlines()[3] == "| `a` | noise | 0.4 ± 0.04 | 0.22 ± 0.02 |"
+
+
+def test_a_seed_that_is_worse_than_the_spread_is_counted() -> None:
+    worse = runs_of({"a": {"none": [0.20, 0.21, 0.22], "otdd": [0.20, 0.21, 0.24]}})
+    assert study.verdicts(worse, ["a"], VARIANTS).splitlines()[3].split(" | ")[4] == "0 of 3"
+    worse = runs_of({"a": {"none": [0.20, 0.20, 0.20], "otdd": [0.20, 0.20, 0.24]}})
+    assert study.verdicts(worse, ["a"], VARIANTS).splitlines()[3].split(" | ")[4] == "1 of 3"
+
+
+def test_the_figure_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        study.draw(RUNS, TASKS, VARIANTS, tmp_path / name / "study.svg")
+    first, second = ((tmp_path / name / "study.svg").read_text() for name in ("one", "two"))
+    assert first == second
+    assert "otdd" in first
+    assert "error on validation saved against" in first
