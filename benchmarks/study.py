@@ -184,7 +184,7 @@ def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], pat
     from benchmarks.growth import STYLE
 
     others = [variant for variant in variants if variant != variants[FIRST]]
-    with mpl.rc_context(STYLE | {"svg.hashsalt": path.stem}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": path.stem}):
         figure = Figure(figsize=(8, 0.5 + 0.42 * len(tasks)), layout="constrained", facecolor="white")
         ax = figure.subplots()
         for number, variant in enumerate(others):
