@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from orca import runtime
 from orca.errors import InputError
 from orca.sources import SOURCES, Corpus, SourceConfig
-from orca.sources.conll import read_conll
+from orca.sources.conll import own_columns, read_columns
 from orca.sources.grammar import make_corpus, parse_grammar
 
 NER_SHA256 = "983d3fd12e30544733fe359acd5694710ce640e62d83b8dbaab6efc04112e0b6"
@@ -88,7 +88,7 @@ def test_grammar_with_a_fault_is_refused(text: str) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_conll_2003_file_is_read(tmp_path: Path, *, packed: bool) -> None:
     text = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n\n# NN B-NP O\n1 CD  B-NP O\n# NN B-NP O"
-    corpus = read_conll(write(tmp_path / "eng.train", text, packed=packed))
+    corpus = read_columns(own_columns(write(tmp_path / "eng.train", text, packed=packed), 0, -1))
     # A first "# " cannot be told from a comment where spaces part the columns; later ones are words.
     assert corpus.sentences == [["EU", "rejects"], ["1", "#"]]
     assert corpus.tags == [["B-ORG", "O"], ["O", "O"]]
@@ -104,9 +104,9 @@ def test_conll_u_file_is_read_by_its_columns(tmp_path: Path) -> None:
         "3\t\u2028\tx\tX",
     ]
     path = write(tmp_path / "en.conllu", "\ufeff" + "\r\n".join(rows) + "\r\n\r\n#\t#\t#\tSYM\r\n")
-    corpus = read_conll(path, token_column=1, tag_column=3)
+    corpus = read_columns(own_columns(path, 1, 3))
     assert corpus == Corpus([["do", "n't", "\u2028"], ["#"]], [["AUX", "PART", "X"], ["SYM"]])
-    assert read_conll(path, token_column=1, tag_column=2).tags[0] == ["do", "not", "x"]
+    assert read_columns(own_columns(path, 1, 2)).tags[0] == ["do", "not", "x"]
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ def test_conll_u_file_is_read_by_its_columns(tmp_path: Path) -> None:
 def test_bad_conll_file_is_refused_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "bad.conll").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_conll(str(tmp_path / "bad.conll"))
+        read_columns(own_columns(str(tmp_path / "bad.conll"), 0, -1))
 
 
 def test_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"line 1: columns 0 \(word\) and 3 \(tag\) are asked for"):
-        read_conll(write(tmp_path / "a.conll", "Rome B-LOC\n"), tag_column=3)
+        read_columns(own_columns(write(tmp_path / "a.conll", "Rome B-LOC\n"), 0, 3))
 
 
 # ---- specs and configuration

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from orca import runtime
 from orca.errors import InputError
@@ -22,8 +23,16 @@ GZIP = b"\x1f\x8b"
 _NOT_A_WORD = re.compile(r"\d+[-.]\d+")
 
 
-def published_file(name: str, files: Mapping[str, tuple[int, int]]) -> tuple[Path, tuple[int, int]]:
-    """The first of a published set's files that ORCA_DATA holds, with the columns of its words and tags.
+class Columns(NamedTuple):
+    """A column file, and where its words and tags are; negative numbers count from the end."""
+
+    file: Path
+    word: int
+    tag: int
+
+
+def published_file(name: str, files: Mapping[str, tuple[int, int]]) -> Columns:
+    """The first of a published set's files that ORCA_DATA holds, each given with its columns of words and tags.
 
     Raises:
         InputError: it holds none of them; says how to get one.
@@ -31,25 +40,22 @@ def published_file(name: str, files: Mapping[str, tuple[int, int]]) -> tuple[Pat
     data = os.environ.get("ORCA_DATA")
     for file, columns in files.items():
         if data and (Path(data) / file).is_file():
-            return Path(data) / file, columns
+            return Columns(Path(data) / file, *columns)
     held = f"{data} holds none" if data else "ORCA_DATA is not set"
     raise InputError(f"source '{name}' needs one of {', '.join(files)} in the folder ORCA_DATA, but {held}")
 
 
-def missing_file(path: str | None) -> str | None:
-    """None if the file is here, else a sentence that says what to set."""
+def own_columns(path: str | None, word: int, tag: int) -> Columns:
+    """A column file of one's own.
+
+    Raises:
+        InputError: it is not there; says what to set.
+    """
     if not path:
-        return "source 'conll' needs a file: set source.path to a CoNLL column file, plain or .gz"
-    if not Path(path).expanduser().is_file():
-        return f"source 'conll': there is no file {path}; set source.path to a CoNLL column file, plain or .gz"
-    return None
-
-
-def _path(path: str | None) -> Path:
-    fault = missing_file(path)
-    if fault or path is None:
-        raise InputError(fault or "")
-    return Path(path).expanduser()
+        raise InputError("source 'conll' needs a file: set source.path to a CoNLL column file, plain or .gz")
+    if (file := Path(path).expanduser()).is_file():
+        return Columns(file, word, tag)
+    raise InputError(f"source 'conll': there is no file {path}; set source.path to a CoNLL column file, plain or .gz")
 
 
 def _lines(path: Path) -> list[str]:
@@ -86,20 +92,15 @@ def _pair(columns: list[str], token_column: int, tag_column: int) -> tuple[str, 
     return (word, tag) if word and tag else None
 
 
-def read_conll(path: str | None, *, token_column: int = 0, tag_column: int = -1) -> Corpus:
+def read_columns(columns: Columns) -> Corpus:
     """Reads a column file, plain or gzip (told by its first bytes).
 
     Lines that start with ``-DOCSTART-`` and comments (``# ``) are left out.
 
-    Args:
-        path: the file.
-        token_column: column of the word, counted from 0; negative counts from the end.
-        tag_column: column of the tag, likewise.
-
     Raises:
-        InputError: the file is missing, damaged, without sentences, or a line has too few columns.
+        InputError: the file is damaged, without sentences, or a line has too few columns.
     """
-    file = _path(path)
+    file, word, tag = columns
     lines = _lines(file)
     tabs = any("\t" in line for line in lines)
     sentences: list[list[tuple[str, str]]] = [[]]
@@ -108,15 +109,15 @@ def read_conll(path: str | None, *, token_column: int = 0, tag_column: int = -1)
         if not line.strip():
             sentences.append([])
         elif not line.startswith("-DOCSTART-") and not _is_comment(line, tabs=tabs, inside=bool(sentences[-1])):
-            columns = _split(line, tabs=tabs)
-            pair = _pair(columns, token_column, tag_column)
+            cells = _split(line, tabs=tabs)
+            pair = _pair(cells, word, tag)
             if pair is None:
                 raise InputError(
-                    f"{file}, line {number}: columns {token_column} (word) and {tag_column} (tag) are asked for; "
-                    f"the line has {len(columns)}, parted by {'tabs' if tabs else 'spaces'}: {line[:60]!r}; "
+                    f"{file}, line {number}: columns {word} (word) and {tag} (tag) are asked for; "
+                    f"the line has {len(cells)}, parted by {'tabs' if tabs else 'spaces'}: {line[:60]!r}; "
                     "set source.token_column and source.tag_column, or mend the line"
                 )
-            if token_column == 0 or not _NOT_A_WORD.fullmatch(columns[0]):
+            if word == 0 or not _NOT_A_WORD.fullmatch(cells[0]):
                 sentences[-1].append(pair)
     full = [sentence for sentence in sentences if sentence]
     if not full:
@@ -124,13 +125,9 @@ def read_conll(path: str | None, *, token_column: int = 0, tag_column: int = -1)
     return Corpus([[word for word, _ in one] for one in full], [[tag for _, tag in one] for one in full])
 
 
-def file_fingerprint(path: str | None, *, token_column: int, tag_column: int) -> str:
-    """Names the corpus by the file's content and the columns taken, whatever the file is called.
-
-    Raises:
-        InputError: the file is missing.
-    """
-    content = runtime.known_digest(_path(path))
+def columns_fingerprint(columns: Columns) -> str:
+    """Names the corpus by the file's content and the columns taken, whatever the file is called."""
+    content = runtime.known_digest(columns.file)
     return runtime.digest(
-        {"source": "conll", "reader": READER, "file": content, "token_column": token_column, "tag_column": tag_column}
+        {"source": "conll", "reader": READER, "file": content, "token_column": columns.word, "tag_column": columns.tag}
     )
