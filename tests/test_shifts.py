@@ -190,6 +190,17 @@ def test_a_changed_shift_is_scored_anew_and_nothing_is_trained_for_it(monkeypatc
         assert {stage for stage in before if before[stage] != after[stage]} == {"evaluate", "baselines"}
 
 
+def test_noise_and_gain_may_leave_later_channels_alone() -> None:
+    raw = Raw(DRAW((50, 3, 8)), np.arange(50))
+    alone = Raw(raw.x[:, :1], raw.y)
+    for whole, part in (
+        (shifts.noisy(0.5, channels=1), shifts.noisy(0.5)),
+        (shifts.scaled(2, channels=1), shifts.scaled(2)),
+    ):
+        assert np.array_equal(whole(raw).x[:, 1:], raw.x[:, 1:])
+        assert np.array_equal(whole(raw).x[:, :1], part(alone).x)
+
+
 def test_a_third_of_unsigned_numbers_is_by_their_size() -> None:
     table = Raw(np.arange(6, dtype=np.uint8)[:, None], np.arange(6))
     assert shifts.column_third(0, "high")(table).x[:, 0].tolist() == [4, 5]

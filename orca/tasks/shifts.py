@@ -86,7 +86,9 @@ def as_type(x: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _replaced(raw: Raw, x: np.ndarray) -> Raw:
-    return Raw(x, raw.y, raw.length, raw.group)
+    """The rows with other inputs; channels that these lack stay as they are."""
+    whole = x if x.shape == raw.x.shape else np.concatenate([x, raw.x[:, x.shape[1] :]], 1)
+    return Raw(whole, raw.y, raw.length, raw.group)
 
 
 @declared()
@@ -101,27 +103,29 @@ def thinned(raw: Raw, axes: int) -> Raw:
 
 
 @declared()
-def noisy(raw: Raw, share: float, *, each: bool = False) -> Raw:
+def noisy(raw: Raw, share: float, *, each: bool = False, channels: int | None = None) -> Raw:
     """White noise of ``share`` times the standard deviation of all inputs, or of ``each`` row's own.
 
     The first is a sensor's noise, which is the same for all rows; the second one signal-to-noise ratio for all rows,
     1 / share^2, as sound recorded at any level asks for. What lies after the end of a row neither counts nor is
-    changed. Whole numbers stay whole and in range.
+    changed. Whole numbers stay whole and in range. ``channels`` are the first so many, all if None.
     """
-    inside = np.ones((1,) * raw.x.ndim, bool)
+    x = raw.x if channels is None else raw.x[:, :channels]
+    inside = np.ones((1,) * x.ndim, bool)
     if raw.length is not None:
-        inside = (np.arange(raw.x.shape[-1]) < raw.length[:, None]).reshape(len(raw.x), *(1,) * (raw.x.ndim - 2), -1)
-    inside = np.broadcast_to(inside, raw.x.shape)
-    axes = tuple(range(1, raw.x.ndim)) if each else None
-    level = raw.x.std(axis=axes, dtype=np.float64, keepdims=True, where=inside)
-    noise = share * level * rng("shift", "noise").standard_normal(raw.x.shape, np.float32)
-    return _replaced(raw, as_type(np.where(inside, raw.x + noise, raw.x), raw.x))
+        inside = (np.arange(x.shape[-1]) < raw.length[:, None]).reshape(len(x), *(1,) * (x.ndim - 2), -1)
+    inside = np.broadcast_to(inside, x.shape)
+    axes = tuple(range(1, x.ndim)) if each else None
+    level = x.std(axis=axes, dtype=np.float64, keepdims=True, where=inside)
+    noise = share * level * rng("shift", "noise").standard_normal(x.shape, np.float32)
+    return _replaced(raw, as_type(np.where(inside, x + noise, x), x))
 
 
 @declared()
-def scaled(raw: Raw, gain: float) -> Raw:
-    """All inputs times ``gain``: an amplifier or a contact that is another one."""
-    return _replaced(raw, as_type(raw.x * np.float64(gain), raw.x))
+def scaled(raw: Raw, gain: float, *, channels: int | None = None) -> Raw:
+    """Inputs, or their first ``channels``, times ``gain``: an amplifier or a contact that is another one."""
+    x = raw.x if channels is None else raw.x[:, :channels]
+    return _replaced(raw, as_type(x * np.float64(gain), x))
 
 
 @declared()
