@@ -19,7 +19,6 @@ from orca.augment import prepare
 from orca.errors import InputError
 from orca.metrics import label_aurocs
 from orca.tasks import TASKS
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, load_folder
 from orca.tasks.encodings import DnaEncoding, WaveformEncoding
 from orca.tasks.inspection import inspect
@@ -32,6 +31,7 @@ from orca.tasks.nb360.events import FAMILIES, RATE, event, label_names, pink
 from orca.tasks.nb360.fsd50k import ENCODING, FSD50K, HISS, MAP, NOISE
 from orca.tasks.nb360.regulatory import LABELS, MOTIFS, _near, hits, labels_of, markov
 from orca.tasks.published import Size
+from orca.tasks.raw import Raw
 from orca.tasks.readers.wav import read_wav
 from orca.types import Examples
 

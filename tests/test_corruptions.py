@@ -7,9 +7,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from orca.tasks import corruptions
-from orca.tasks.assemble import Raw
 from orca.tasks.corruptions import KINDS, ROWS, SEVERITIES
 from orca.tasks.encodings import GridEncoding
+from orca.tasks.raw import Raw
 
 DRAW = np.random.default_rng(0)
 SETS = {  # raw images as tasks have them: grey floats up to 16, colours last, colours first

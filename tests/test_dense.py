@@ -16,8 +16,9 @@ from orca.dense import contact_errors, filled, relative_errors
 from orca.errors import InputError
 from orca.metrics import METRICS, check_metric, metrics_for
 from orca.probe import probe
-from orca.tasks.assemble import Raw, assemble
+from orca.tasks.assemble import assemble
 from orca.tasks.encodings import GridEncoding
+from orca.tasks.raw import Raw
 from orca.types import Examples, Layout, Splits
 from tests.tiny import tiny_adapted, tiny_examples
 

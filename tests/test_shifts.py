@@ -16,9 +16,10 @@ from orca.keys import keys
 from orca.plan import Plan
 from orca.runtime import digest
 from orca.tasks import TASKS, shifts
-from orca.tasks.assemble import Raw, assemble
+from orca.tasks.assemble import assemble
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding, TableEncoding
+from orca.tasks.raw import Raw
 
 DRAW = np.random.default_rng(0).standard_normal
 LABELS = np.arange(400) % 3

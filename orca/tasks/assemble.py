@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,35 +13,12 @@ from orca.errors import InputError
 from orca.runtime import rng
 from orca.tasks.checks import check_lengths, check_splits
 from orca.tasks.encodings import Encoding, GridEncoding, TableEncoding
+from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.records import RecordEncoding
+from orca.tasks.shifts import Shift
 from orca.types import DENSE, Examples, Layout, Splits, TargetKind
 
-if TYPE_CHECKING:
-    from orca.tasks.shifts import Shift
-
 VALIDATION = 0.12  # share of train that becomes validation where the source has none
-SHIFT = "shift_"
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Arrays of one split before encoding.
-
-    Attributes:
-        x: inputs in the form that the task's encoding expects, (n, ...).
-        y: targets, (n,) or (n, ...).
-        length: valid positions or samples, (n,), or None.
-        group: rows with one answer share a number, (n,) int64, or None.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    length: np.ndarray | None = None
-    group: np.ndarray | None = None
-
-    def subset(self, index: np.ndarray) -> Raw:
-        """The rows at ``index``, a mask or positions."""
-        return Raw(self.x[index], self.y[index], *(None if a is None else a[index] for a in (self.length, self.group)))
 
 
 def same_rows(x: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
+from orca.tasks.assemble import assemble, hold_out, same_rows
 from orca.tasks.encodings import WaveformEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
+from orca.tasks.raw import Raw
 from orca.tasks.shifts import noisy, scaled
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from orca.tasks.assemble import Raw, assemble
+from orca.tasks.assemble import assemble
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
+from orca.tasks.raw import Raw
 from orca.tasks.shifts import noisy, scaled
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits

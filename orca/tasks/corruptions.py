@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 
 from orca.runtime import rng
-from orca.tasks.assemble import Raw
 from orca.tasks.encodings import GridEncoding
+from orca.tasks.raw import Raw
 from orca.tasks.shifts import Shift, as_type, declared
 
 ROWS = 1000

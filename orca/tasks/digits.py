@@ -7,9 +7,10 @@ import hashlib
 import numpy as np
 
 from orca.runtime import digest
-from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
+from orca.tasks.assemble import assemble, hold_out, same_rows
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
+from orca.tasks.raw import Raw
 from orca.tasks.spec import TaskSpec
 from orca.types import Provenance, Splits
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from orca.tasks.assemble import Raw, assemble, hold_out
+from orca.tasks.assemble import assemble, hold_out
 from orca.tasks.corruptions import corruptions
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data
+from orca.tasks.raw import Raw
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 

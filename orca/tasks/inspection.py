@@ -10,11 +10,11 @@ import numpy as np
 
 from orca.errors import InputError
 from orca.runtime import read_json
-from orca.tasks.assemble import Raw
 from orca.tasks.audio import pad_ragged
 from orca.tasks.checks import Finding, few
 from orca.tasks.files import read_npz
 from orca.tasks.published import SIDE
+from orca.tasks.raw import Raw
 from orca.tasks.repeats import blocks, repeated
 from orca.tasks.spec import TaskSpec
 

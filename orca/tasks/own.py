@@ -15,7 +15,7 @@ from orca.errors import InputError
 from orca.metrics import DEFAULT_METRIC, METRICS
 from orca.registry import Choices
 from orca.runtime import digest, known_digest
-from orca.tasks.assemble import SHIFT, Raw, assemble, with_validation
+from orca.tasks.assemble import assemble, with_validation
 from orca.tasks.boosting import boosting
 from orca.tasks.checks import check_lengths, report
 from orca.tasks.encodings import (
@@ -27,6 +27,7 @@ from orca.tasks.encodings import (
     WaveformEncoding,
 )
 from orca.tasks.own_files import Columns, gather, named_files, plain_inputs
+from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.readers.archives import archive_files, is_archive_folder, read_archive
 from orca.tasks.readers.hub import HUB, is_hub, locate_dataset
 from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix

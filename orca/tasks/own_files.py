@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib import recfunctions
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw, hold_out, same_rows, with_validation
+from orca.tasks.assemble import hold_out, same_rows, with_validation
+from orca.tasks.raw import Raw
 from orca.tasks.readers.hub import is_hub
 from orca.tasks.readers.media import read_images, read_sounds
 from orca.tasks.readers.tables import as_text, read_table

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from orca.runtime import atomic_write, digest, file_digest, read_json, rng, user_cache, write_json
-from orca.tasks.assemble import SHIFT, Raw, assemble, hold_out, same_rows
+from orca.tasks.assemble import assemble, hold_out, same_rows
 from orca.tasks.darcy_solver import lognormal, permeability, solve
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, read_npz
+from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from orca.errors import InputError
 from orca.runtime import digest, known_digest
-from orca.tasks.assemble import Raw
 from orca.tasks.converting import Arrays, Conversion
 from orca.tasks.files import VARIABLE
+from orca.tasks.raw import Raw
 
 SIDE = "orca.json"  # beside generated files: how they were made
 Draw = Callable[[int, int, np.random.Generator, str], dict[str, np.ndarray]]

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from orca.tasks.assemble import Raw, row_digest
+from orca.tasks.assemble import row_digest
 from orca.tasks.checks import Finding
+from orca.tasks.raw import Raw
 
 BLOCK = 2**26  # bytes looked at at once
 

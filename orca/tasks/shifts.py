@@ -14,8 +14,8 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import numpy as np
 
 from orca.runtime import rng
-from orca.tasks.assemble import Raw
 from orca.tasks.encodings import DnaEncoding
+from orca.tasks.raw import Raw
 
 VERSION = 1  # of all changes: raise it when the numbers of one of them change
 MOST = 2000  # rows of a shift set

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw, assemble, hold_out, same_rows
+from orca.tasks.assemble import assemble, hold_out, same_rows
 from orca.tasks.encodings import TableEncoding
 from orca.tasks.files import data_fingerprint, data_missing, read_data, side_json
+from orca.tasks.raw import Raw
 from orca.tasks.shifts import column_third
 from orca.tasks.spec import Archive, TaskSpec
 from orca.types import Provenance, Splits

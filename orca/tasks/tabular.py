@@ -16,11 +16,11 @@ import numpy as np
 
 from orca.errors import InputError
 from orca.runtime import rng
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.boosting import boosting
 from orca.tasks.files import read_npz
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.tasks.readers.tables import stacked
 from orca.tasks.records import Column, RecordEncoding
 from orca.tasks.shifts import column_third, emptied

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.sky import frame
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.tasks.readers.arrays import read_npy
 from orca.types import Examples, Provenance
 

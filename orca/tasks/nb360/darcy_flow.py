@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from orca.errors import InputError
-from orca.tasks.assemble import SHIFT, Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.darcy_solver import HIGH, LOW, permeability, solve
 from orca.tasks.effective_medium import homogeneous
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.readers.matlab import matlab_array
 from orca.types import Provenance
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from orca.errors import InputError
 from orca.metrics import label_aurocs
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import DnaEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.kmers import codes, word_regression, word_scores
 from orca.tasks.nb360.regulatory import draw, scan
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.tasks.shifts import gc_third, mutated
 from orca.types import Provenance
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw, hold_out
+from orca.tasks.assemble import hold_out
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
 from orca.tasks.encodings import SequenceEncoding
@@ -18,6 +18,7 @@ from orca.tasks.files import read_npz
 from orca.tasks.nb360.beats import FEATURES, beats_of, rhythm
 from orca.tasks.nb360.rhythms import LETTERS, RATE, durations, letters, records
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.tasks.readers.arrays import numbers
 from orca.tasks.readers.pickles import read_pickle
 from orca.tasks.shifts import noisy

@@ -14,11 +14,11 @@ import numpy as np
 
 from orca.errors import InputError
 from orca.runtime import digest, rng, user_cache, write_json
-from orca.tasks.assemble import SHIFT, Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SpectrogramEncoding
 from orca.tasks.nb360.events import RATE, event, label_names, pink
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.readers.wav import read_wav
 from orca.tasks.shifts import Shift, drawn, noisy
 from orca.types import Provenance

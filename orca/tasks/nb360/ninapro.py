@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.nb360.emg import CHANNELS, GESTURES, RATE, SECONDS, SUBJECTS, repetitions
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.tasks.readers.arrays import labels, paired, read_npy
 from orca.tasks.shifts import noisy, scaled
 from orca.types import Examples, Provenance

@@ -10,7 +10,6 @@ import numpy as np
 from orca.dense import SEPARATION
 from orca.errors import InputError
 from orca.runtime import rng
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.converting import Conversion, as_dict, as_numbers
 from orca.tasks.encodings import GridEncoding
@@ -18,6 +17,7 @@ from orca.tasks.nb360.chain import distances
 from orca.tasks.nb360.pairs import CHANNELS, MAPS, PAD, ROWS, Protein, channels, on_canvas, stored_shapes, window
 from orca.tasks.nb360.protein import CONTACT, proteins
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.tasks.readers.pickles import read_npy, read_pickle
 from orca.types import Examples, Provenance
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.converting import Conversion, as_dict, as_numbers, same_length
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.files import read_npz
 from orca.tasks.nb360.phenology import COVERS, FIELD, GROUPS, dates, series, shares
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.tasks.readers.arrays import labels, numbers, paired
 from orca.tasks.readers.pickles import read_npy
 from orca.tasks.shifts import held, noisy, scaled

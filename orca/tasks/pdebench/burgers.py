@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.initial import cells, random_waves
 from orca.tasks.pdebench.line import divergence, faces, heun, march
 from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN, frame_times, read_pair, write_merged
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.types import Examples
 
 KEY, END = "tensor", 2.0

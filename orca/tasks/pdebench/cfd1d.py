@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.gas import GAMMA, conserved, flow
 from orca.tasks.pdebench.initial import cells, random_waves, unit_range
 from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN, frame_times, read_pair, write_merged
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.types import Examples
 
 FILE, KEYS = "1D_CFD_Rand_Eta0.1_Zeta0.1_periodic_Train.hdf5", ("density", "Vx", "pressure")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.finite_volume import evolve
@@ -17,6 +16,7 @@ from orca.tasks.pdebench.initial import cells
 from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN
 from orca.tasks.pdebench.stacks import read_evolution, write_stacks
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.types import Examples
 
 FILE = "2D_CFD_Rand_M1.0_Eta0.1_Zeta0.1_periodic_128_Train.hdf5"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.darcy_solver import solve_cells
 from orca.tasks.effective_medium import homogeneous
@@ -18,6 +17,7 @@ from orca.tasks.pdebench.initial import cells
 from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN
 from orca.tasks.pdebench.stacks import read_steady, write_stacks
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 
 FILE, NU, SOLUTION = "2D_DarcyFlow_beta0.1_Train.hdf5", "nu", "tensor"
 BETA = 0.1  # the source

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.groups import FRAMES, KEY, read_groups, write_groups
 from orca.tasks.pdebench.initial import cells
 from orca.tasks.pdebench.merged import GRID, LOOKED_AT, ORIGIN
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.types import Examples
 
 FILE = "1D_diff-sorp_NA_NA.h5"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw
 from orca.tasks.pdebench.merged import TEST, frame_at
 from orca.tasks.published import Arrays
+from orca.tasks.raw import Raw
 from orca.tasks.readers.hdf5 import dataset, listed, open_hdf5
 
 KEY = "data"

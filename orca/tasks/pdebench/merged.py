@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from orca.errors import InputError
-from orca.tasks.assemble import Raw
 from orca.tasks.published import Arrays
+from orca.tasks.raw import Raw
 from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
 from orca.types import Provenance
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import SequenceEncoding
 from orca.tasks.pdebench.initial import cells, random_waves, unit_range
 from orca.tasks.pdebench.merged import GRID, LOOKED_AT, ORIGIN, frame_times, read_pair, write_merged
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.types import Examples
 
 FILE, KEY = "ReacDiff_Nu0.5_Rho1.0.hdf5", "tensor"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.fitzhugh_nagumo import SIDE, evolve
 from orca.tasks.pdebench.groups import CELLS, KEY, frame_times, read_groups, write_groups
 from orca.tasks.pdebench.merged import LOOKED_AT, ORIGIN
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.types import Examples
 
 FILE = "2D_diff-react_NA_NA.h5"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import Raw
 from orca.tasks.benchmark import Frame, published_task
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.pdebench.finite_volume import evolve, shallow_water
 from orca.tasks.pdebench.groups import CELLS, KEY, frame_times, read_groups, write_groups
 from orca.tasks.pdebench.merged import CITATION, LOOKED_AT, ORIGIN
 from orca.tasks.published import Arrays, Check, Maker, Published, Size
+from orca.tasks.raw import Raw
 from orca.types import Examples, Provenance
 
 FILE, HARD_FILE = "2D_rdb_NA_NA.h5", "2D_rdb_random.h5"

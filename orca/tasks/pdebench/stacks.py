@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from orca.tasks.assemble import SHIFT, Raw
 from orca.tasks.pdebench.groups import split_last
 from orca.tasks.pdebench.merged import frame_at, split_first, write_stack
+from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.readers.hdf5 import dataset, open_hdf5, rows
 
 AXES = ("times", "x", "y")
