@@ -1,21 +1,20 @@
 """What a study of studies/ found: its runs as data, the differences to its first variant, and their figure.
 
 ``python -m benchmarks.study SWEEP --write docs/results`` reads the sweep of that name from the store, writes
-``SWEEP.json`` (a row for each run, with commit and machine) and ``SWEEP.svg`` there, and prints the tables. Without a
-sweep in the store it makes tables and figure of the ``SWEEP.json`` that is there.
+``SWEEP.json`` (a row for each run, with commit and processor) and ``SWEEP.svg`` there, and prints the tables. Runs in
+the ``SWEEP.json`` that is there stay where the sweep has not done them anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 FIRST = 0
-KEPT = ("state", "metric", "higher_is_better", "validation", "test")
+KEPT = ("metric", "higher_is_better", "validation", "test")
 LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"),
          ("#000000", "X"), ("#999999", "*"))  # fmt: skip
 Run = Mapping[str, Any]
@@ -42,25 +41,32 @@ class Difference(NamedTuple):
         return "better" if self.mean > self.spread else "worse" if self.mean < -self.spread else "within"
 
 
-def gathered(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """The runs of a sweep as data: place, metrics, what came of the alignment, cost; commits and machines once."""
+def gathered(sweep: Mapping[str, Any], before: Sequence[Run] = ()) -> list[dict[str, Any]]:
+    """A sweep's completed runs as data: place, metrics, what came of the alignment, cost, commit and processor.
+
+    Args:
+        sweep: as ``sweep.json`` holds it; the folders of completed runs are read.
+        before: runs that were gathered earlier; those stay that the sweep has not done anew.
+    """
     from orca.runs import read_part
 
-    axes, runs, commits, machines = sweep["axes"], [], {}, {}
+    runs: dict[tuple[Any, ...], dict[str, Any]] = {place(run): dict(run) for run in before}
     for row in sweep["runs"]:
-        run = {"variant": row["method"], **{key: row[key] for key in (*axes, *KEPT)}}
         if row["state"] == "completed":
+            run = {"variant": row["method"], **{key: row[key] for key in (*sweep["axes"], *KEPT)}}
             record = read_part(Path(row["path"]), "run.json")
             told = record["alignment"]
             run |= {"shift": record["shift"], "trained": record["parameters"]["trained"]}
             run |= {"probe": {key: told[key] for key in ("kept", "probe_unaligned", "probe_kept") if key in told}}
             run["seconds"] = {stage["name"]: round(stage["seconds"], 2) for stage in record["stages"]}
-            commits[record["commit"]] = machines[json.dumps(record["machine"], sort_keys=True)] = None
-        runs.append(run)
-    return {
-        "study": sweep["sweep"], "axes": axes, "state": sweep["state"], "begun": sweep["begun"],
-        "commits": list(commits), "machines": [json.loads(machine) for machine in machines], "runs": runs,
-    }  # fmt: skip
+            run |= {"commit": record["commit"], "cpu": record["machine"]["cpu"], "created": record["created"]}
+            runs[place(run)] = run
+    return list(runs.values())
+
+
+def place(run: Run) -> tuple[Any, ...]:
+    """What tells runs of a study apart."""
+    return run["task"], run["variant"], run["seed"]
 
 
 def by_seed(runs: Sequence[Run], task: str, variant: str) -> dict[int, float]:
@@ -217,12 +223,13 @@ def main() -> None:
     given = parser.parse_args()
     source = Store(given.store or default_root()).root / "sweeps" / given.sweep / "sweep.json"
     data = given.write / f"{given.sweep}.json"
+    runs = read_json(data) if data.is_file() else []
     if source.is_file():
         given.write.mkdir(parents=True, exist_ok=True)
-        write_json(data, gathered(read_json(source)))
-    if not data.is_file():
-        parser.error(f"there is neither {source} nor {data}; run the sweep first")
-    runs = read_json(data)["runs"]
+        runs = gathered(read_json(source), runs)
+        write_json(data, runs)
+    if not runs:
+        parser.error(f"neither {source} nor {data} has a completed run; run the sweep first")
     tasks, variants = ([*dict.fromkeys(run[axis] for run in runs)] for axis in ("task", "variant"))
     draw(runs, tasks, variants, given.write / f"{given.sweep}.svg")
     print(*(table(runs, tasks, variants) for table in (means, verdicts, shifts)), sep="\n\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,25 @@ def test_the_figure_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
     assert first == second
     assert "otdd" in first
     assert "error on validation saved against" in first
+
+
+def test_completed_runs_are_gathered_and_join_those_gathered_before(tmp_path: Path) -> None:
+    record = {
+        "alignment": {"kept": "epoch 5", "probe_unaligned": 0.4, "probe_kept": 0.3, "history": "long"},
+        "shift": {"noise": 0.5}, "parameters": {"trained": 7, "total": 9}, "commit": "abc", "created": "today",
+        "machine": {"cpu": "a processor", "cores": 2}, "stages": [{"name": "align", "seconds": 1.234}],
+    }  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    row = {
+        "task": "a", "variant": "otdd", "seed": 0, "method": "full", "state": "completed", "metric": "error",
+        "higher_is_better": False, "validation": 0.1, "test": 0.2, "path": str(tmp_path),
+    }  # fmt: skip
+    sweep = {"axes": ["task", "variant", "method", "seed"], "runs": [row, {**row, "seed": 1, "state": "pending"}]}
+    (made,) = study.gathered(sweep)
+    assert made["probe"] == {"kept": "epoch 5", "probe_unaligned": 0.4, "probe_kept": 0.3}
+    assert (made["cpu"], made["commit"], made["seconds"]) == ("a processor", "abc", {"align": 1.23})
+    older = [{**made, "validation": 0.9}, {**made, "seed": 1}]
+    joined = study.gathered(sweep, older)
+    assert [(run["seed"], run["validation"]) for run in joined] == [(0, 0.1), (1, 0.1)]
+    del sweep["runs"][0]["variant"]
+    assert study.gathered({**sweep, "axes": ["task", "method", "seed"]})[0]["variant"] == "full"
