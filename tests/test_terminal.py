@@ -15,6 +15,7 @@ import pytest
 
 from flows import terminal
 from flows.servers import temporary
+from flows.sweeps.text import ended_text
 from flows.terminal import ProgressLine, duration, exit_codes, origin, print_json, progress_text, summary, table
 from orca.errors import InputError, TrainingError
 from orca.runtime import number
@@ -195,3 +196,11 @@ def test_a_temporary_server_does_not_outlive_a_command_that_is_killed() -> None:
             return
         time.sleep(0.1)
     pytest.fail("it still listens")
+
+
+def test_a_run_of_a_sweep_is_told_with_what_the_sweep_varied() -> None:
+    row = {"run": "tiny-s0", "task": "tiny", "seed": 0, "state": "completed", "metric": "error", "test": 0.25}
+    assert ended_text(row) == "tiny-s0: error 0.25"
+    varied = {**row, "variant": "frozen, otdd", "finetune.lr": 0.001}
+    assert ended_text(varied) == "tiny-s0 (frozen, otdd, finetune.lr 0.001): error 0.25"
+    assert ended_text({**varied, "state": "failed", "reason": "diverged\nat step 3"}).endswith("0.001): diverged")

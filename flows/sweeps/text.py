@@ -14,7 +14,11 @@ CHOSEN = "The test set was opened for the best trial of each study alone, once p
 
 def ended_text(row: Mapping[str, Any]) -> str:
     """One line for a run, or a trial of a search, that has ended."""
-    name, said = row.get("run"), f"{row.get('metric')} {number(row.get('test'))}"
+    varied = [
+        str(row[key]) if key == "variant" else f"{key} {row[key]}" for key in row if key == "variant" or "." in key
+    ]
+    name = f"{row.get('run')} ({', '.join(varied)})" if varied else row.get("run")
+    said = f"{row.get('metric')} {number(row.get('test'))}"
     if "trial" in row:
         name = f"{row['task']} {row['body']} {row['align']} {row['method']}, trial {row['trial']}"
         said = f"validation {number(row['validation'])}"
