@@ -99,16 +99,18 @@ def pairs(runs: Sequence[Run], task: str, variant: str, first: str) -> list[Diff
 
 
 def ranks(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> dict[str, float]:
-    """The mean over tasks of a variant's place by its mean on validation, 1 the best; over tasks that all have."""
-    places: dict[str, list[int]] = {variant: [] for variant in variants}
+    """The mean of a variant's rank by its mean on validation, 1 the best, over the tasks that all variants have."""
+    from scipy.stats import rankdata
+
+    places: dict[str, list[float]] = {variant: [] for variant in variants}
     for task in tasks:
         values = {variant: list(by_seed(runs, task, variant).values()) for variant in variants}
         if not all(values.values()):
             continue
         up = next(run["higher_is_better"] for run in runs if run["task"] == task)
-        order = sorted(variants, key=lambda variant: statistics.fmean(values[variant]) * (-1 if up else 1))
-        for place, variant in enumerate(order, 1):
-            places[variant].append(place)
+        errors = [statistics.fmean(values[variant]) * (-1 if up else 1) for variant in variants]
+        for variant, rank in zip(variants, rankdata(errors), strict=True):
+            places[variant].append(float(rank))
     return {variant: statistics.fmean(found) for variant, found in places.items() if found}
 
 
@@ -182,7 +184,10 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], path: Path) -> None:
-    """The share by which each variant has less error than the first, for every seed and in the mean, by task."""
+    """The share by which each variant has less error than the first, for every seed and in the mean, by task.
+
+    Tasks that no other variant has are left out.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
@@ -190,6 +195,7 @@ def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], pat
     from benchmarks.growth import STYLE
 
     others = [variant for variant in variants if variant != variants[FIRST]]
+    tasks = [task for task in tasks if any(difference(runs, task, variant, variants[FIRST]) for variant in others)]
     with mpl.rc_context({**STYLE, "svg.hashsalt": path.stem}):
         figure = Figure(figsize=(8, 0.5 + 0.42 * len(tasks)), layout="constrained", facecolor="white")
         ax = figure.subplots()
@@ -204,7 +210,7 @@ def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], pat
                     ax.scatter(whole.share, row + at, s=36, color=colour, marker=marker, label=label)
         ax.axvline(0, color="#555555", linewidth=1)
         ax.set_yticks(range(len(tasks)), tasks)
-        ax.invert_yaxis()
+        ax.set_ylim(len(tasks) - 0.5, -0.5)
         ax.xaxis.set_major_formatter(PercentFormatter(1))
         ax.set_xlabel(f"error on validation saved against '{variants[FIRST]}'; small: one seed, large: the mean")
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -57,6 +57,8 @@ def test_ranks_are_means_over_tasks_by_the_metric_s_own_direction() -> None:
     assert study.ranks(RUNS, TASKS, VARIANTS) == {"none": 1.5, "otdd": 1.5}
     one = runs_of({"a": VALUES["a"]})
     assert study.ranks(one, ["a"], VARIANTS) == {"none": 2, "otdd": 1}
+    even = runs_of({"a": {"none": [0.2, 0.3], "otdd": [0.2, 0.3]}})
+    assert study.ranks(even, ["a"], VARIANTS) == {"none": 1.5, "otdd": 1.5}
 
 
 def test_the_tables_say_what_was_found() -> None:
