@@ -208,7 +208,8 @@ def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], pat
                 if whole := difference(runs, task, variant, variants[FIRST]):
                     label = variant if row == 0 else None
                     ax.scatter(whole.share, row + at, s=36, color=colour, marker=marker, label=label)
-        ax.axvline(0, color="#555555", linewidth=1)
+        ax.axvline(0, color="#555555", linewidth=1, zorder=0)
+        ax.set_axisbelow(True)
         ax.set_yticks(range(len(tasks)), tasks)
         ax.set_ylim(len(tasks) - 0.5, -0.5)
         ax.xaxis.set_major_formatter(PercentFormatter(1))
