@@ -92,7 +92,7 @@ class Layout:
     Attributes:
         input: kind of the input.
         target: kind of the target.
-        input_shape: (C, L), (C, H, W) or (F,), the largest of all splits and shift sets.
+        input_shape: (C, L), (C, H, W) or (F,), the longest sequence of train and validation.
         target_shape: (K,) for classes, multi-label and scalars, (C, *S) for fields and masks.
         cardinalities: for tables, the number of categories of each column, 0 for a numeric one.
         classes: names of the classes or of the target columns.

@@ -6,12 +6,14 @@ from pydantic import ValidationError
 
 import orca
 from embedders import KmerEmbedder
+from orca.baselines import fit_baselines
 from orca.config import RunConfig
 from orca.errors import InputError
+from orca.metrics import METRICS
 from orca.plan import plan
 from orca.tasks import OwnData, resolve_task
 from orca.tasks.own import infer_channels
-from orca.types import Splits
+from orca.types import Examples, Splits
 from tests.tiny import save_tiny_body
 
 RNG = np.random.default_rng(0)
@@ -86,15 +88,43 @@ def test_lengths_go_with_their_rows(load):
     splits = load(arrays)
     assert splits.train.length is not None
     assert ((splits.train.x[:, 0] != 0).sum(1) == splits.train.length).all()
-    assert splits.test.length is None
+    assert splits.test.length is not None  # where one split tells its lengths all do
+    assert (splits.test.length == 12).all()
 
 
-def test_splits_of_different_length_are_padded_to_one(load):
-    splits = load(_arrays(x_test=RNG.standard_normal((9, 2, 15))))
-    assert splits.train.x.shape[-1] == splits.test.x.shape[-1] == splits.layout.input_shape[-1] == 15
-    assert splits.train.length is not None
-    assert (splits.train.length == 12).all()
-    assert splits.test.length is None
+def test_shorter_splits_are_padded_to_the_longest_of_train_and_validation(load):
+    given = {"x_val": RNG.standard_normal((6, 2, 15)), "y_val": np.arange(6) % 3}
+    splits = load(_arrays(**given, x_test=RNG.standard_normal((9, 2, 10))))
+    assert splits.layout.input_shape == (2, 15)
+    for name, length in (("train", 12), ("val", 15), ("test", 10)):
+        part: Examples = getattr(splits, name)
+        assert part.x.shape[1:] == (2, 15)
+        assert part.length is not None
+        assert (part.length == length).all()
+        assert not part.x[..., length:].any()
+
+
+def test_a_longer_test_set_does_not_change_what_a_model_is_built_for(load):
+    """Test and shift sets keep their length; the baselines' features have one width all the same."""
+    more = {"x_shift_long": RNG.standard_normal((9, 2, 40)), "y_shift_long": np.arange(9) % 3}
+    splits = load(_arrays(x_test=RNG.standard_normal((9, 2, 15)), **more))
+    assert splits.train.x.shape[1:] == splits.layout.input_shape == (2, 12)
+    assert (splits.test.x.shape[-1], splits.shift["long"].x.shape[-1]) == (15, 40)
+    for part, length in ((splits.train, 12), (splits.test, 15), (splits.shift["long"], 40)):
+        assert part.length is not None
+        assert (part.length == length).all()
+    assert set(fit_baselines(splits, METRICS.get("accuracy"), seed=0)["linear"]) == {"test", "long"}
+
+
+def test_a_run_scores_sets_longer_than_those_it_trained_on(tmp_path):
+    more = {"x_shift_long": RNG.standard_normal((9, 2, 40)), "y_shift_long": np.arange(9) % 3}
+    np.savez(tmp_path / "own.npz", **_arrays(**more, x_test=RNG.standard_normal((9, 2, 15))))  # pyright: ignore[reportArgumentType]
+    config = {
+        "task": _own(tmp_path / "own.npz").model_dump(), "body": str(save_tiny_body(tmp_path / "body")),
+        "device": "cpu", "align": {"objective": "none"}, "finetune": {"epochs": 1},
+    }  # fmt: skip
+    made = orca.adapt(config, store=tmp_path / "store")
+    assert set(made.record["shift"]) == {"long"}
 
 
 def test_dna_waveforms_grids_and_tables_load(load):

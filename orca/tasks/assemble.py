@@ -91,7 +91,7 @@ def assemble(
     background: Callable[[], np.ndarray] | None = None,
     missing: bool = False,
 ) -> Splits:
-    """Encodes the raw splits, brings them to one length and checks them.
+    """Encodes the raw splits, brings sequences to the length of the longest of train and validation, and checks them.
 
     Args:
         parts: ``train``, ``val``, ``test`` and any ``shift_NAME``.
@@ -109,9 +109,8 @@ def assemble(
     check_lengths({name: (part.x, part.y) for name, part in parts.items()})
     examples = {name: _encoded(part, encoding, target) for name, part in parts.items()}
     examples |= {f"{SHIFT}{k}": _encoded(shift.of(parts["test"]), encoding, target) for k, shift in shifts.items()}
-    if encoding.input == "sequence":
-        longest = max(e.x.shape[-1] for e in examples.values())
-        examples = {name: _padded(e, longest, field=target in DENSE) for name, e in examples.items()}
+    if encoding.input == "sequence" and target not in DENSE:  # a field's target ends where its input does
+        examples = _of_one_length(examples)
     train = examples["train"]
     layout = Layout(
         input=encoding.input,
@@ -168,11 +167,19 @@ def _target_shape(y: np.ndarray, target: TargetKind, classes: Sequence[str]) -> 
     return (int(y.max()) + 1,) if y.size and y.dtype.kind == "i" else (0,)
 
 
-def _padded(examples: Examples, longest: int, *, field: bool) -> Examples:
-    """Zeros after the end of shorter arrays, with their true length; a field's target ends where its input does."""
-    missing = longest - examples.x.shape[-1]
-    if missing == 0 or field:
-        return examples
-    x = np.pad(examples.x, ((0, 0), (0, 0), (0, missing)))
+def _of_one_length(examples: Mapping[str, Examples]) -> dict[str, Examples]:
+    """Zeros after the end of sequences shorter than the longest of train and validation; all tell their true length.
+
+    Longer ones of other splits stay as they are: what a model is built for must not follow from test data.
+    """
+    longest = max(examples[name].x.shape[-1] for name in ("train", "val"))
+    if all(e.length is None and e.x.shape[-1] == longest for e in examples.values()):
+        return dict(examples)
+    return {name: _padded(e, longest) for name, e in examples.items()}
+
+
+def _padded(examples: Examples, longest: int) -> Examples:
+    missing = max(0, longest - examples.x.shape[-1])
+    x = np.pad(examples.x, ((0, 0), (0, 0), (0, missing))) if missing else examples.x
     length = np.full(len(x), examples.x.shape[-1], np.int64) if examples.length is None else examples.length
     return Examples(x, examples.y, length, examples.group)

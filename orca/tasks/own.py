@@ -133,7 +133,7 @@ def own_task(own: OwnData, *, online: bool = False) -> TaskSpec:
         encoding = _encoding(own, read_archive(path, REQUIRED, prefix=looked_at))
         load = partial(_from_archive, own, path, encoding)
     unnamed = () if is_table(own.data) else TABLE_KEYS  # so that keys of stored work on archives hold
-    content = {"task": own.model_dump(exclude={"data", "test", *unnamed}), "version": 1, "encoding": encoding}
+    content = {"task": own.model_dump(exclude={"data", "test", *unnamed}), "version": 2, "encoding": encoding}
     return TaskSpec(
         name=own.name,
         title=f"own data, {own.input} to {own.target}: {path.name}",
