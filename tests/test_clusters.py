@@ -286,6 +286,30 @@ def test_a_job_for_a_gpu_is_refused_where_ray_counts_none(
         meetings(address, str(tmp_path), 1, 0)
 
 
+@flow(persist_result=False)
+def one_job(kind: str, folder: str) -> list[Any]:
+    with started(kind, 1, None) as crew:
+        crew.submit(Job("one", meeting, {"folder": folder, "name": "one", "patience": 0}))
+        return [ended.value for ended in iter(crew.next, None)]
+
+
+@pytest.mark.parametrize("kind", [installed("dask")])
+def test_a_worker_that_does_not_end_in_time_costs_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = importlib.import_module("distributed.nanny").WorkerProcess
+    killed, kill = [], process.kill
+
+    async def late(self: Any, *given: Any, **options: Any) -> None:
+        await kill(self, *given, **options)
+        killed.append(self)
+        raise TimeoutError
+
+    monkeypatch.setattr(process, "kill", late)
+    assert one_job(kind, str(tmp_path)) == [(None, False)]
+    assert len(killed) == 1
+
+
 @pytest.mark.parametrize("kind", [installed("dask")])
 def test_an_address_where_nobody_answers_is_told(kind: str, place: Path, tmp_path: Path) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
