@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
+from prefect.utilities.timeout import timeout
 
 from flows.pages.artifacts import Shown, explain, show_align, show_result
 from flows.servers.connect import recorded
@@ -88,7 +89,7 @@ def stage(show: Callable[[Any, list[str]], None] | None = None) -> Callable[[Cal
             begun, named = time.perf_counter(), labels(made.config)
             with _watched(name, named) as tell:
                 tell({"stage": name})
-                with slot(made, name) if recorded.get() else contextlib.nullcontext():
+                with slot(made, name) if recorded.get() else contextlib.nullcontext(), _limited(made, name):
                     found = function(made, *given)
                 cached = getattr(found, "cached", False)
                 if show is not None and recorded.get() and not cached:
@@ -109,6 +110,24 @@ def stage(show: Callable[[Any, list[str]], None] | None = None) -> Callable[[Cal
         )(stopping)  # fmt: skip
 
     return decorate
+
+
+class _Overtime(TimeoutError):
+    pass
+
+
+@contextlib.contextmanager
+def _limited(made: Plan, name: str) -> Iterator[None]:
+    """Ends what takes longer than the stage's limit. The wait for its slot is over: a queue is no fault of a stage."""
+    minutes = getattr(made.config.limits, name, None)
+    try:
+        with timeout(None if minutes is None else minutes * 60, _Overtime):
+            yield
+    except _Overtime as late:
+        raise _Overtime(
+            f"{name} took longer than limits.{name}, {minutes:g} min; raise it, and the run goes on from the last "
+            "checkpoint"
+        ) from late
 
 
 @contextlib.contextmanager
@@ -133,25 +152,18 @@ def _watched(name: str, named: list[str]) -> Iterator[Progress]:
 
 
 def run_stage(staged: Any, made: Plan, *given: Any) -> Any:
-    """Runs a stage's task within its time limit.
+    """Runs a stage's task.
 
     Raises:
         KeyboardInterrupt: it was cancelled.
         TrainingError: it took longer than its limit.
         Exception: what the stage raises.
     """
-    minutes = getattr(made.config.limits, staged.name, None)
-    limited = staged if minutes is None else staged.with_options(timeout_seconds=minutes * 60)
     try:
         with TagsContext(current_tags=set()):
-            found = limited(made, *given)
-    except TimeoutError as late:
-        if minutes is None:
-            raise
-        raise TrainingError(
-            f"{staged.name} took longer than limits.{staged.name}, {minutes:g} min; raise it, and the run goes on from "
-            "the last checkpoint"
-        ) from late
+            found = staged(made, *given)
+    except _Overtime as late:
+        raise TrainingError(str(late)) from late
     if not isinstance(found, State):
         return found
     if found.is_cancelled():

@@ -30,7 +30,7 @@ from flows import adapt, slots, stages
 from flows.cli import app
 from orca.config import RunConfig, check_config
 from orca.errors import InputError, TrainingError
-from orca.plan import plan
+from orca.plan import Plan, plan
 from orca.run import RunResult
 from orca.runs import list_runs
 from orca.store import Store
@@ -301,7 +301,13 @@ def test_the_command_stops_after_a_stage_and_tells_where_it_is(place: Path) -> N
 
 
 def test_a_stage_beyond_its_limit_is_stopped_and_not_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for a slot, here longer than the limit, does not count."""
     calls: list[int] = []
+
+    @contextlib.contextmanager
+    def waited_for(made: Plan, stage: str) -> Iterator[None]:
+        time.sleep(1)
+        yield
 
     def endless(*given: Any, **named: Any) -> None:
         calls.append(1)
@@ -309,6 +315,7 @@ def test_a_stage_beyond_its_limit_is_stopped_and_not_tried_again(place: Path, mo
             time.sleep(0.1)
 
     monkeypatch.setattr(stages.run, "align", endless)
+    monkeypatch.setattr(stages, "slot", waited_for)
     with pytest.raises(TrainingError, match=r"align took longer than limits.align, 0.01 min; raise it, and the run"):
         adapt.launch(config_of(place, seed=5, limits={"align": 0.01}), store=place / "store")
     assert calls == [1]
