@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import os
 from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelled
 
 from flows.schedules import watch
+from flows.schedules.worker import Worker
 from orca.errors import InputError
 
 
@@ -150,3 +157,34 @@ def test_a_folder_that_has_gone_is_told(watched: Watched) -> None:
     watched.folder.rmdir()
     with pytest.raises(InputError, match="there is no folder .*data to watch; make it, or remove the schedule"):
         watched.look()
+
+
+class Server:
+    """What the worker asks a server about runs that are due."""
+
+    def __init__(self, due: list[FlowRun]) -> None:
+        self.due, self.cancelled = due, list[UUID]()
+
+    async def read_flow_runs(self, **filters: Any) -> list[FlowRun]:
+        return self.due
+
+    async def set_flow_run_state(self, run: UUID, state: Any) -> None:
+        assert state.name == Cancelled().name
+        self.cancelled.append(run)
+
+
+def test_looks_do_not_pile_up_behind_a_slow_one() -> None:
+    """One that is due while the one before is at work is dropped; those of other schedules are not."""
+    slow, other = uuid4(), uuid4()
+    now = datetime.datetime.now(datetime.UTC)
+    due = [
+        FlowRun(flow_id=uuid4(), deployment_id=of, auto_scheduled=True, expected_start_time=now) for of in (slow, other)
+    ]
+    server, worker = Server(due), Worker(limit=None)
+    worker._client = server  # type: ignore[assignment]
+    worker.looking.add(slow)
+    asyncio.run(worker._drop_missed())
+    assert server.cancelled == [due[0].id]
+    worker.looking.clear()
+    asyncio.run(worker._drop_missed())
+    assert server.cancelled == [due[0].id]

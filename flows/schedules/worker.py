@@ -43,6 +43,7 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
             name = f"orca-{socket.gethostname()}-{os.getpid()}"
             super().__init__(work_pool_name=POOL, name=name, prefetch_seconds=0, **options)
             self.at_work: dict[UUID, int | None] = {}  # the process of each flow run; None until it has started
+            self.looking: set[UUID | None] = set()  # deployments whose look at a folder is at work
             self.ending = False
 
         async def get_and_submit_flow_runs(self) -> list[FlowRun]:
@@ -56,7 +57,7 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
             """Cancels times of a schedule that nobody could begin, where a newer one is due too and makes up for them.
 
             Only runs that a schedule made, and that were never begun; those that wait for a run before them are not
-            missed.
+            missed. A look at a folder does not wait for the one before: on a busy machine they would pile up.
             """
             now = datetime.datetime.now(datetime.UTC)
             waiting = await self.client.read_flow_runs(
@@ -71,6 +72,9 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
             for run in waiting:
                 if run.auto_scheduled and run.deployment_id and not run.run_count and run.id not in self.at_work:
                     due[run.deployment_id].append(run)
+            for deployment in due.keys() & self.looking:
+                for run in due.pop(deployment):
+                    await self.client.set_flow_run_state(run.id, Cancelled(message="The look before has not ended."))
             limit = now - datetime.timedelta(seconds=MISSED)
             for runs in due.values():
                 missed = [run for run in runs[1:] if run.expected_start_time and run.expected_start_time < limit]
@@ -83,6 +87,8 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
         async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> Any:
             """Runs a flow in a process of its own and waits for its end."""
             self.at_work[flow_run.id] = None
+            looking = {flow_run.deployment_id} if "folder" in flow_run.parameters else set[UUID | None]()
+            self.looking |= looking
             try:
                 name = f"{await self._name(flow_run)} ({flow_run.id})"
                 tell(f"{name}: started")
@@ -92,6 +98,7 @@ with warnings.catch_warnings():  # Prefect tells of a second worker for processe
                 return result
             finally:
                 del self.at_work[flow_run.id]
+                self.looking -= looking
 
         async def _state(self, flow_run: FlowRun) -> str:
             """How a run has ended; a fault of the server must not make it look as if the run had failed."""
