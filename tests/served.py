@@ -24,7 +24,7 @@ from flows.cli import app
 from flows.servers import ui
 
 BUSY = 503  # what a server says whose SQLite is locked by another writer
-PATIENCE = 300  # seconds for what takes ten on a quiet machine
+PATIENCE = 900  # seconds for what takes ten on a quiet machine; shared ones have stood still for minutes
 COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
 
 
