@@ -30,7 +30,7 @@ os.environ.update(
     ORCA_CACHE=os.path.join(SCRATCH, "cache"),
     PREFECT_HOME=os.path.join(SCRATCH, "prefect"),
     # The first start migrates a database: 8 s on a quiet machine, more than the default 20 s on a busy one.
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="900",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     # A temporary server says at exit that it stops, when pytest has closed the stream that the message goes to.
     PREFECT_LOGGING_LEVEL="WARNING",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PATIENCE = 60
+from tests.patience import PATIENCE
 
 
 def programs() -> Path | None:

@@ -18,6 +18,8 @@ from filelock import FileLock
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
+from tests.patience import PATIENCE
+
 
 @functools.cache
 def empty_database() -> Path:
@@ -58,6 +60,6 @@ def recording(more: dict[Any, Any] | None = None) -> Iterator[None]:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prefect.testing.utilities.mkdtemp", _prepared_folder)
-        with prefect_test_harness(server_startup_timeout=120), temporary_settings({**quick, **(more or {})}):
+        with prefect_test_harness(server_startup_timeout=PATIENCE), temporary_settings({**quick, **(more or {})}):
             patch.setenv("PREFECT_API_URL", "that of the harness")
             yield

@@ -22,9 +22,9 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from flows.servers import ui
+from tests.patience import PATIENCE
 
 BUSY = 503  # what a server says whose SQLite is locked by another writer
-PATIENCE = 900  # seconds for what takes ten on a quiet machine; shared ones have stood still for minutes
 COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
 
 
@@ -47,7 +47,7 @@ class Server:
         given = {"Content-Type": "application/json", **headers}
         asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, given, method=method)
         try:
-            with urllib.request.urlopen(asked, timeout=30) as answer:
+            with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
                 text = answer.read()
                 return answer.status, json.loads(text) if text.startswith((b"{", b"[", b"t")) else text
         except urllib.error.HTTPError as fault:

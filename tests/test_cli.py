@@ -23,6 +23,7 @@ from orca.errors import TrainingError
 from orca.runs import run_path
 from orca.sources import SOURCES
 from orca.store import Store
+from tests.patience import PATIENCE
 from tests.test_run import settings, write_data
 from tests.tiny import save_tiny_body, tiny_adapted
 
@@ -103,7 +104,7 @@ def test_help_imports_no_heavy_package() -> None:
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print(*{'torch', 'prefect', 'pydantic', 'numpy', 'transformers'} & set(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout.lstrip().startswith("Usage: orca")
     assert done.stderr.strip() == ""
 
@@ -111,7 +112,7 @@ def test_help_imports_no_heavy_package() -> None:
 def test_the_command_itself_ends_with_code_two_and_a_message_alone(tmp_path) -> None:
     code = "import sys; sys.argv[0] = 'orca'; from flows.cli import main; main()"
     command = [sys.executable, "-c", code, "run", "digitz", "--store", str(tmp_path / "store")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("orca: there is no configuration 'digitz'; did you mean digits")

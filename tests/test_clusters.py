@@ -34,6 +34,7 @@ from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import load_grid
 from orca.sweeps.sharing import share
+from tests.patience import PATIENCE
 from tests.records import recording
 from tests.served import free_port, wait_for
 from tests.sweeping import GRID, command, document, in_turn, stages, states, task_runs, tiny_place, write_grid
@@ -90,7 +91,7 @@ def process(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         yield running
     finally:
         running.terminate()
-        running.wait(60)
+        running.wait(PATIENCE)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from orca.transport.eigen import WORTH, eigh, eigvalsh
+from tests.patience import PATIENCE
 
 SIZES = [(1, 3), (7, 5), (3, 150), (40, 64)]  # the first two are below WORTH
 
@@ -52,4 +53,4 @@ def test_a_forked_process_makes_its_own_threads():
         "bad = bool((eigvalsh(x) != 1).any()); os._exit(bad) if child == 0 else None; "
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False).returncode == 0

@@ -34,6 +34,7 @@ from orca.plan import Plan, plan
 from orca.run import RunResult
 from orca.runs import list_runs
 from orca.store import Store
+from tests.patience import PATIENCE
 from tests.records import recording
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -246,7 +247,7 @@ def test_without_a_server_the_command_works_at_once_and_prints_one_json_object(f
     # The harness' database is ready, and there the record of the temporary server can be read.
     environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=300,
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE,
         env=environment,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

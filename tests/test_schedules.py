@@ -38,8 +38,9 @@ from flows.servers import connect, ui
 from flows.slots import needs
 from orca.config import load_config
 from orca.plan import plan
+from tests.patience import PATIENCE
 from tests.records import prepared_home
-from tests.served import COMMAND, PATIENCE, free_port
+from tests.served import COMMAND, free_port
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
 

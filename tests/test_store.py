@@ -14,6 +14,7 @@ import pytest
 import orca.store as store_module
 from orca.errors import InputError
 from orca.store import Store
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = {"config": {"lr": 0.1, "sizes": (1, 2)}, "inputs": ["ab"], "version": 1}
@@ -165,7 +166,7 @@ def test_after_kill_9_the_next_call_goes_on_in_the_same_folder(store, tmp_path):
     assert [process.stdout.readline().strip() for _ in range(2)] == ["ready", "building"]
     [work] = (store.root / ".work").iterdir()
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     assert not (store.root / "stages").exists()
 
@@ -183,13 +184,13 @@ def test_after_kill_9_the_next_call_goes_on_in_the_same_folder(store, tmp_path):
 def test_of_two_processes_on_one_key_one_builds_and_the_other_waits_and_says_so_once(store, tmp_path):
     told = [tmp_path / "first", tmp_path / "second"]
     processes = [start_builder(store.root, stderr=path) for path in told]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not any("waiting" in path.read_text() for path in told):
         assert time.monotonic() < deadline, [path.read_text() for path in told]
         time.sleep(0.05)
     assert store.clean() == 0  # live work is left alone
     (store.root / "go").touch()
-    results = [json.loads(process.communicate(timeout=30)[0].splitlines()[-1]) for process in processes]
+    results = [json.loads(process.communicate(timeout=PATIENCE)[0].splitlines()[-1]) for process in processes]
     assert sorted(result["cached"] for result in results) == [False, True]
     assert {result["text"] for result in results} == {"whole"}
     assert len((store.root / "built").read_text().splitlines()) == 1

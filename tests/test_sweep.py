@@ -30,6 +30,7 @@ from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import check_grid, load_grid
 from orca.sweeps.sharing import share
+from tests.patience import PATIENCE
 from tests.records import recording
 from tests.sweeping import (
     AXES,
@@ -183,11 +184,11 @@ def test_a_comparison_of_a_configuration_in_a_folder_has_a_plain_name(first: Any
     assert not list((place / "store" / "sweeps").glob("compare-folder"))
 
 
-def kill_when(found: Callable[[], bool], patience: float = 120) -> threading.Thread:
+def kill_when(found: Callable[[], bool]) -> threading.Thread:
     """Kills the one child of this process as soon as something is there."""
 
     def watch() -> None:
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if found():
                 os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)

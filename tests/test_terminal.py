@@ -19,6 +19,7 @@ from flows.sweeps.text import ended_text
 from flows.terminal import ProgressLine, duration, exit_codes, origin, print_json, progress_text, summary, table
 from orca.errors import InputError, TrainingError
 from orca.runtime import number
+from tests.patience import PATIENCE
 
 RECORD: dict[str, Any] = {
     "run": "mine-full-s0-12345678", "path": "runs/runs/mine-full-s0-12345678", "task": "mine", "body": "minilm",
@@ -187,8 +188,10 @@ def test_temporary_servers_that_start_at_once_make_their_database_one_after_the_
 
 def test_a_temporary_server_does_not_outlive_a_command_that_is_killed() -> None:
     code = "import os; from flows.servers.temporary import TemporaryServer as T; s = T(); print(s._port); os._exit(9)"
-    done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    ending = time.monotonic() + 60
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    ending = time.monotonic() + PATIENCE
     while time.monotonic() < ending:
         try:
             socket.create_connection(("127.0.0.1", int(done.stdout)), timeout=1).close()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from flows.servers import heartbeat, ui
+from tests.patience import PATIENCE
 from tests.served import COMMAND, Server, free_port, started
 from tests.test_run import settings
 from tests.tiny import save_tiny_body
@@ -58,7 +59,7 @@ def test_a_run_is_recorded_there_though_nothing_names_the_server(server: Server,
     config.write_text(yaml.safe_dump(settings(tmp_path, save_tiny_body(tmp_path / "body"))))
     made = subprocess.run(
         [*COMMAND, "run", str(config), "--store", str(tmp_path / "store"), "--json"], env=server.environment,
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     recorded = server.ask("/api/flow_runs/filter", {})[1]

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from orca.config import check_config
 from tests.browser.pages import Pages, chromium
 from tests.browser.served import NAME
+from tests.patience import PATIENCE
 from tests.records import prepared_home
 from tests.served import Server, started, wait_for
 from tests.test_run import settings
@@ -92,7 +93,7 @@ def serving(server: Server, config: dict[str, Any], folder: Path) -> Iterator[st
         yield wait_for(deployment, "the deployment")
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from tests.patience import PATIENCE
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
@@ -36,7 +38,6 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # what is asked outside is asked in vain, and logged
 )  # fmt: skip
 HEIGHT = 900
-PATIENCE = 120  # seconds for a page to show something; a busy machine stalls
 INSIDE = {"blob", "chrome", "data"}  # schemes of addresses that do not leave the browser
 
 
