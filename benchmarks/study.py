@@ -202,12 +202,13 @@ def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], pat
         for number, variant in enumerate(others):
             colour, marker = LOOKS[number % len(LOOKS)]
             at = (number - (len(others) - 1) / 2) * 0.7 / max(len(others), 1)
+            label: str | None = variant  # of its first point alone; not every task has every variant
             for row, task in enumerate(tasks):
                 points = [pair.share for pair in pairs(runs, task, variant, variants[FIRST])]
                 ax.scatter(points, [row + at] * len(points), s=9, color=colour, alpha=0.4)
                 if whole := difference(runs, task, variant, variants[FIRST]):
-                    label = variant if row == 0 else None
                     ax.scatter(whole.share, row + at, s=36, color=colour, marker=marker, label=label)
+                    label = None
         ax.axvline(0, color="#555555", linewidth=1, zorder=0)
         ax.set_axisbelow(True)
         ax.set_yticks(range(len(tasks)), tasks)

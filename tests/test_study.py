@@ -86,6 +86,12 @@ def test_the_figure_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
     assert "error on validation saved against" in first
 
 
+def test_a_variant_that_the_first_task_lacks_is_in_the_legend(tmp_path: Path) -> None:
+    more = runs_of({"b": {"mmd": [0.8, 0.8, 0.8]}})
+    study.draw([*RUNS, *more], TASKS, [*VARIANTS, "mmd"], tmp_path / "study.svg")
+    assert "mmd" in (tmp_path / "study.svg").read_text()
+
+
 def test_completed_runs_are_gathered_and_join_those_gathered_before(tmp_path: Path) -> None:
     record = {
         "alignment": {"kept": "epoch 5", "probe_unaligned": 0.4, "probe_kept": 0.3, "history": "long"},
