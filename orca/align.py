@@ -1,9 +1,9 @@
 """The second stage: the input embedder is trained until the embedded target data resembles labelled source data.
 
 Shen et al. 2023 (arXiv 2302.05738), section 3.2, with three changes: the dataset distance is taken over all classes
-jointly unless ``otdd-classwise`` is chosen; a stopping rule ends it; and of the embedders seen, the unaligned one
-included, it keeps the one whose frozen features a ridge probe prefers on validation data, so that alignment cannot do
-harm unnoticed.
+jointly unless ``otdd-classwise`` is chosen; a stopping rule ends it; and of the embedders seen, it keeps the one whose
+frozen features a ridge probe prefers on validation data, but the unaligned one where none is surely better, so that
+alignment cannot do harm unnoticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orca.checkpoint import Checkpoint, load_tensors, save_tensors
 from orca.dense import filled
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
 from orca.model import AdaptedModel
-from orca.probe import probe
+from orca.probe import probe, surely_less
 from orca.registry import Choices
 from orca.runtime import generator, rng
 from orca.types import Examples, LabeledSet, TargetKind
@@ -83,6 +83,7 @@ class AlignState:
     best_epoch: int = 0
     best_probe: float = float("inf")
     first_probe: float = float("inf")
+    unaligned: list[float] = field(default_factory=list)  # the first probe, by sample
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -153,7 +154,9 @@ class Align:
         choose = rng("probe", self.seed)
         small = [part.subset(choose.permutation(len(part))[: config.probe_samples]) for part in (train, val)]
         if not self.checkpoint.restore():
-            state.first_probe = state.best_probe = probe(self.model, *small, dtype=self.dtype)
+            errors = probe(self.model, *small, dtype=self.dtype)
+            state.first_probe = state.best_probe = float(errors.mean())
+            state.unaligned = errors.tolist()
             save_tensors(self.best_file, self.model.embedder.state_dict())
             self.checkpoint.save()
         started, first = time.perf_counter(), state.epoch
@@ -211,8 +214,9 @@ class Align:
         return before - now < self.config.min_improvement * abs(before)
 
     def _probe(self, small: list[Examples]) -> float:
-        error = probe(self.model, *small, dtype=self.dtype)
-        if error < self.state.best_probe:
+        errors = probe(self.model, *small, dtype=self.dtype)
+        error = float(errors.mean())
+        if error < self.state.best_probe and surely_less(errors, np.array(self.state.unaligned)):
             self.state.best_probe, self.state.best_epoch = error, self.state.epoch
             save_tensors(self.best_file, self.model.embedder.state_dict())
         return error

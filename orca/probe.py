@@ -1,6 +1,6 @@
 """A cheap, deterministic measure of what frozen features know about the targets: ridge regression, closed form.
 
-Alignment uses it to keep whichever embedder validation prefers, the unaligned one included.
+Alignment uses it to keep an embedder only where validation surely prefers it to the unaligned one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _one_hot(y: np.ndarray, kind: TargetKind, classes: int) -> np.ndarray:
 
 def _dense_rows(
     features: np.ndarray, y: np.ndarray, kind: TargetKind, grid: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fields and masks are probed by token: features against the target's mean over the cells of its patch that count.
 
     Args:
@@ -33,7 +33,7 @@ def _dense_rows(
         grid: of the tokens.
 
     Returns:
-        (m, D) and (m, C), of the m tokens that have such cells.
+        (m, D), (m, C) and the sample of each, (m,), of the m tokens that have such cells.
     """
     reduce = F.adaptive_avg_pool1d if len(grid) == 1 else F.adaptive_avg_pool2d
     there = counted(y, kind)
@@ -42,18 +42,19 @@ def _dense_rows(
         for values in (np.where(there, y, 0), there)
     )
     rows = (share > 0).all(1)
-    return features.reshape(-1, features.shape[-1])[rows], total[rows] / share[rows]
+    sample = np.repeat(np.arange(len(y)), len(rows) // len(y))
+    return features.reshape(-1, features.shape[-1])[rows], total[rows] / share[rows], sample[rows]
 
 
-def ridge_error(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, kind: TargetKind) -> float:
-    """The validation error of ridge regression, at the best of seven strengths; lower is better.
+def ridge_errors(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, kind: TargetKind) -> np.ndarray:
+    """The errors of ridge regression on each validation row, (m,), at the best of seven strengths; lower is better.
 
     Args:
         x: training features, (n, d).
         y: training targets, (n, k), one-hot for classes.
         x_val: validation features, (m, d).
         y_val: validation targets, (m, k).
-        kind: for classes the share of wrong ones is returned, else the mean squared error over the variance.
+        kind: for classes an error is 1 where the class is wrong, else the squared error over the variance.
     """
     mean, std = x.mean(0), x.std(0) + 1e-6
     x, x_val = (x - mean) / std, (x_val - mean) / std
@@ -65,14 +66,25 @@ def ridge_error(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarr
     for strength in _STRENGTHS:
         guess = left @ (rotated / (np.clip(values, 0, None) + strength)[:, None]) + offset
         if kind == "classes":
-            errors.append(float(np.mean(guess.argmax(1) != y_val.argmax(1))))
+            errors.append((guess.argmax(1) != y_val.argmax(1)).astype(np.float64))
         else:
-            errors.append(float(np.square(guess - y_val).mean() / max(np.square(y_val - offset).mean(), 1e-12)))
-    return min(errors)
+            errors.append(np.square(guess - y_val).mean(1) / max(np.square(y_val - offset).mean(), 1e-12))
+    return min(errors, key=np.mean)
 
 
-def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.dtype | None) -> float:
-    """The validation error of a ridge regression on the model's frozen features; lower is better.
+def surely_less(errors: np.ndarray, than: np.ndarray) -> bool:
+    """Whether errors are lower in the mean by more than the standard error of their paired differences.
+
+    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), for two errors of the same samples (n,): with a
+    few hundred samples, the least of several probes is often the least by chance.
+    """
+    gain = than - errors
+    margin = gain.std(ddof=1) / np.sqrt(len(gain))
+    return bool(gain.mean() > margin * (1 + 1e-9))  # one sample alone, gain and margin being equal, is no gain
+
+
+def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.dtype | None) -> np.ndarray:
+    """The errors of a ridge regression on the model's frozen features, by validation sample (n,); lower is better.
 
     Args:
         model: embedder and encoder are used, the predictor is not.
@@ -97,5 +109,9 @@ def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.d
             )
             for part in (train, val)
         ]
-    (x, y), (x_val, y_val) = pairs
-    return ridge_error(x.astype(np.float64), y, x_val.astype(np.float64), y_val, layout.target)
+    (x, y, *_), (x_val, y_val, *samples) = pairs
+    errors = ridge_errors(x.astype(np.float64), y, x_val.astype(np.float64), y_val, layout.target)
+    for sample in samples:  # fields: the mean over a sample's tokens
+        counts = np.bincount(sample)
+        errors = np.bincount(sample, errors)[counts > 0] / counts[counts > 0]
+    return errors

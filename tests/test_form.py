@@ -122,9 +122,9 @@ CHANGED = {
 }  # fmt: skip
 KEYS = {
     "embed": ("e23e8fc5501bb3b8c6c2e5ea", "e41f04bbe15f21eed7506cd3"),
-    "align": ("d787ac6c128be5c12170acee", "399a6b4b3e4af161d2fe0544"),
-    "finetune": ("246a15b9f1194ccf8cbab364", "c63fd748a2db67b5eeb39ada"),
-    "evaluate": ("ceddf985dbe97aeda1ce1785", "89d48713df716df8e1ff9881"),
+    "align": ("4e41b65410ba3f23a2832fa2", "d408821c59c4f40dad860676"),
+    "finetune": ("618ebe702fc2187e6045ed95", "029a749bf9bcfcc85a708dd7"),
+    "evaluate": ("0bb663da02f52ce94d59acfd", "f7057708fc6e632ee8c317f6"),
     "source": ("1de8bf0957718fec7ad577c3", "1de8bf0957718fec7ad577c3"),
     "baselines": ("be03f1853a000ee462ab4711", "bee4cd546bc39fe292b99148"),
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from orca.probe import _STRENGTHS, probe, ridge_error
+from orca.probe import _STRENGTHS, probe, ridge_errors, surely_less
 from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
 
 
@@ -25,21 +25,34 @@ def test_it_equals_scikit_learns_ridge_at_the_best_strength() -> None:
         model = Ridge(alpha=strength * len(x)).fit((x - mean) / std, y)
         errors.append(np.square(model.predict((x_val - mean) / std) - y_val).mean())
     wanted = min(errors) / np.square(y_val - y.mean(0)).mean()
-    assert ridge_error(x, y, x_val, y_val, "scalar") == pytest.approx(wanted, rel=1e-4)
+    assert ridge_errors(x, y, x_val, y_val, "scalar").mean() == pytest.approx(wanted, rel=1e-4)
 
 
 def test_it_counts_wrong_classes() -> None:
     x = np.repeat(np.eye(3), 4, 0)
     y = x.copy()
     x_val = np.eye(3)
-    assert ridge_error(x, y, x_val, np.eye(3), "classes") == 0.0
-    assert ridge_error(x, y, x_val, np.eye(3)[[0, 2, 1]], "classes") == pytest.approx(2 / 3)
+    assert ridge_errors(x, y, x_val, np.eye(3), "classes").tolist() == [0, 0, 0]
+    assert ridge_errors(x, y, x_val, np.eye(3)[[0, 2, 1]], "classes").tolist() == [0, 1, 1]
 
 
 def test_more_features_than_samples_are_no_trouble() -> None:
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(10, 50)), draw.normal(size=(10, 1))
-    assert np.isfinite(ridge_error(x, y, x, y, "scalar"))
+    assert np.isfinite(ridge_errors(x, y, x, y, "scalar")).all()
+
+
+def test_a_gain_within_its_standard_error_is_not_sure() -> None:
+    """Paired: four samples of 100 that turn right are sure where none turns wrong, and not where three do."""
+    before = np.zeros(100)
+    before[:30] = 1
+    better, mixed = before.copy(), before.copy()
+    better[:4] = 0
+    mixed[:4], mixed[-3:] = 0, 1
+    assert surely_less(better, before)
+    assert not surely_less(mixed, before)  # a gain of 0.01 with a standard error of 0.026
+    assert not surely_less(before, before)
+    assert not surely_less(before, better)
 
 
 @pytest.mark.parametrize("target", list(LAYOUTS))
@@ -50,5 +63,6 @@ def test_features_of_data_that_can_be_learned_beat_those_of_shuffled_targets(tar
     shuffled.y[:] = train.y[np.random.default_rng(0).permutation(90)]
     weights = {k: v.clone() for k, v in model.state_dict().items()}
     known, unknown = probe(model, train, val, dtype=None), probe(model, shuffled, val, dtype=None)
-    assert known < unknown
+    assert known.shape == unknown.shape == (60,)
+    assert known.mean() < unknown.mean()
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())

@@ -103,7 +103,7 @@ def align_page(folder: Path, labels: Sequence[str]) -> tuple[str, str]:
     epochs = [record for record in map(json.loads, lines) if "epoch" in record]
     kept, before, after = kept_epoch(report), show(report["probe_unaligned"]), show(report["probe_kept"])
     words = (
-        "the embedder as it was before: no epoch had a better probe"
+        "the embedder as it was before: no epoch's probe was better by more than its standard error"
         if kept is None
         else f"the embedder of epoch {kept} of {report['epochs']}"
     )
