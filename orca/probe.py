@@ -42,7 +42,7 @@ def _dense_rows(
         for values in (np.where(there, y, 0), there)
     )
     rows = (share > 0).all(1)
-    sample = np.repeat(np.arange(len(y)), len(rows) // len(y))
+    sample = np.repeat(np.arange(len(y)), share.shape[0] // len(y))
     return features.reshape(-1, features.shape[-1])[rows], total[rows] / share[rows], sample[rows]
 
 
