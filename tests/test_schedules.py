@@ -318,7 +318,8 @@ def test_a_run_in_the_pool_gives_what_orca_run_gives(place: Place, worker: None,
 
 
 def test_runs_arrive_until_the_pause_and_after_it(place: Place, client: SyncPrefectClient, worker: None) -> None:
-    tick = scheduled(place, "tick", "--every", "4", "--overlap", "skip")
+    every = datetime.timedelta(seconds=10)
+    tick = scheduled(place, "tick", "--every", str(every.seconds), "--overlap", "skip")
     place.until(lambda: sum(run.run_count for run in runs_of(client, tick)) >= 2, "two runs have begun")
     assert done(call("schedules", "pause", "tick")) == "paused tick\n"
     paused = datetime.datetime.now(datetime.UTC)
@@ -328,10 +329,11 @@ def test_runs_arrive_until_the_pause_and_after_it(place: Place, client: SyncPref
 
     place.until(lambda: all(ended(run) for run in runs_of(client, tick)), "what was begun has ended")
     assert len(runs_of(client, tick, "Completed")) >= 2
-    # A run with other parameters meanwhile, as the form in the pages makes it; it takes longer than the period.
+    # A run with other parameters meanwhile, as the form in the pages makes it, and longer than the period.
     config = {**client.read_deployment(tick["deployment"]).parameters["config"], "seed": 7}
     custom = client.create_flow_run_from_deployment(tick["deployment"], parameters={"config": config})
     place.until(lambda: ended(client.read_flow_run(custom.id)), "the custom run has ended")
+    place.until(lambda: datetime.datetime.now(datetime.UTC) > paused + every, "the period is over")
     assert client.read_flow_run(custom.id).name == "tiny-tiny-body-full-s7"
     assert len(list((place.store / "runs").glob("tiny-full-s7-*/report.html"))) == 1
     with pytest.raises((PrefectHTTPStatusError, httpx.HTTPStatusError), match="409"):

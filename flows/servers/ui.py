@@ -56,6 +56,10 @@ def server_settings(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),  # else it unpacks among the installed packages
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        # Prefect marks late runs in transactions that SQLite refuses at once beside other writers: by the hundred where
+        # a busy machine is behind, which then gets further behind. `orca serve` drops missed times by itself.
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "120",
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
     }
 
 
