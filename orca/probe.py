@@ -79,6 +79,8 @@ def surely_less(errors: np.ndarray, than: np.ndarray) -> bool:
     few hundred samples, the least of several probes is often the least by chance.
     """
     gain = than - errors
+    if len(gain) < 2:  # one sample has no standard error
+        return False
     margin = gain.std(ddof=1) / np.sqrt(len(gain))
     return bool(gain.mean() > margin * (1 + 1e-9))  # one sample alone, gain and margin being equal, is no gain
 

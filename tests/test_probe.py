@@ -53,6 +53,7 @@ def test_a_gain_within_its_standard_error_is_not_sure() -> None:
     assert not surely_less(mixed, before)  # a gain of 0.01 with a standard error of 0.026
     assert not surely_less(before, before)
     assert not surely_less(before, better)
+    assert not surely_less(np.zeros(1), np.ones(1))  # one sample says nothing
 
 
 @pytest.mark.parametrize("target", list(LAYOUTS))
