@@ -344,7 +344,7 @@ def test_the_page_of_an_alignment_says_what_was_kept(tmp_path: Path) -> None:
     assert "Kept: the embedder of epoch 10 of 20." in page
     assert cells(page)[2:] == [["before alignment", "0.500"], ["kept", "0.250"]]
     unaligned, _ = align_page(make_alignment(tmp_path / "b", "unaligned", probe_unaligned=None), LABELS)
-    assert "no epoch had a better probe" in unaligned
+    assert "no epoch's probe was better by more than its standard error" in unaligned
     assert ["before alignment", "–"] in cells(unaligned)
     none = tmp_path / "c"
     none.mkdir()

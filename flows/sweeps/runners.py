@@ -150,7 +150,7 @@ def _local(workers: int, address: None) -> Iterator[Crew]:
 def _dask(workers: int, address: str | None) -> Iterator[Crew]:
     os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "critical")  # the table tells of dead workers
     import dask.config  # pyright: ignore[reportMissingImports] - the extra dask
-    from distributed import Nanny  # pyright: ignore[reportMissingImports]
+    from dask.distributed import Nanny  # pyright: ignore[reportMissingImports]
     from prefect_dask.task_runners import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
     class Patient(Nanny):
