@@ -192,7 +192,7 @@ def finetune_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRe
 @stage()
 def evaluate_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRef, tuned: StageRef) -> StageRef:
     """Opens the test set."""
-    return run.evaluate(made, store, tuned, progress=watcher.get())
+    return run.evaluate(made, store, aligned, tuned, progress=watcher.get())
 
 
 @stage(lambda result, named: show_result(result.path, result.record, named))

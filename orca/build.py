@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,7 +38,11 @@ class EmbedConfig(BaseModel):
         default=None, ge=1, description="Cells per token along each axis; unset takes the smallest in budget."
     )
     overlap: int = Field(default=1, ge=1, le=8, description="Kernel size in strides; 1 gives disjoint patches.")
-    bins: int = Field(default=16, ge=1, le=256, description="Quantile bins of a numeric column of a table.")
+    bins: int = Field(default=16, ge=1, le=256, description="Bins of a numeric column of a table.")
+    binning: Literal["quantile", "tree"] = Field(
+        default="quantile",
+        description="How a numeric column is cut: into equal counts, or where a decision tree cuts it for the target.",
+    )
     kmer: int | None = Field(
         default=None,
         ge=1,
@@ -63,7 +67,11 @@ class EmbedConfig(BaseModel):
     def document(self) -> dict[str, Any]:
         """What decides the embedder; what is unset and came later is left out, so that keys of stored work hold."""
         later = {"kmer": self.kmer, "resize": self.resize, "pretrained": self.pretrained}
-        return self.model_dump(exclude={name for name, value in later.items() if not value})
+        unset = {name for name, value in later.items() if not value}
+        return self.model_dump(exclude=unset | ({"binning"} if self.binning == "quantile" else set()))
+
+
+LEAST_IN_BIN = 20  # training samples of a bin that a tree cuts, where there are enough
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Statistics:
     Attributes:
         x_mean, x_std: per channel of sequences and grids, (C,).
         y_mean, y_std: per channel of fields or per scalar, (C,) or (K,); empty for labels and masks.
-        edges: quantile bin edges of the numeric columns of a table, (F_numeric, bins + 1).
+        edges: bin edges of the numeric columns of a table, (F_numeric, bins + 1).
     """
 
     x_mean: Tensor
@@ -103,17 +111,43 @@ def _channel_moments(x: np.ndarray, length: np.ndarray | None = None, block: int
     return torch.from_numpy(mean), torch.from_numpy(np.sqrt(np.clip(square / count - mean**2, 1e-12, None)))
 
 
-def training_statistics(train: Examples, layout: Layout, *, bins: int = 16) -> Statistics:
+def bin_edges(x: np.ndarray, y: np.ndarray, *, bins: int, binning: str, classes: bool) -> np.ndarray:
+    """Edges of the bins of numeric columns (Gorishniy et al. 2022, arXiv 2203.05556, section 3.2), (F, bins + 1).
+
+    Args:
+        x: numbers, (n, F).
+        y: targets, (n,) or (n, K); only a tree reads them.
+        bins: of each column; one that needs fewer ends in bins of no width.
+        binning: ``quantile`` for equal counts; ``tree`` for the thresholds of a decision tree that predicts the target
+            from the column alone, which also cuts the tail of a column that is mostly zero.
+        classes: whether the targets are classes, else numbers.
+    """
+    if binning == "quantile":
+        return np.quantile(x, np.linspace(0, 1, bins + 1), axis=0).T.reshape(x.shape[1], bins + 1)
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    kind = DecisionTreeClassifier if classes else DecisionTreeRegressor
+    edges = np.repeat(x.max(0)[:, None], bins + 1, axis=1)
+    for column, place in zip(x.T, edges, strict=True):
+        fewest = max(1, min(LEAST_IN_BIN, len(column) // (4 * bins)))
+        tree = kind(max_leaf_nodes=max(2, bins), min_samples_leaf=fewest, random_state=0).fit(column[:, None], y).tree_
+        cuts = np.sort(tree.threshold[tree.feature >= 0])[: bins - 1]
+        place[: len(cuts) + 1] = [column.min(), *cuts]
+    return edges
+
+
+def training_statistics(train: Examples, layout: Layout, config: EmbedConfig | None = None) -> Statistics:
     """Computes the statistics that a model's scaling needs from the training set."""
+    config = config or EmbedConfig()
     none = torch.zeros(0)
     edges, x_mean, x_std = none, none, none
     if layout.input == "table":
         numeric = [i for i, k in enumerate(layout.cardinalities) if k == 0]
-        points = np.linspace(0, 1, bins + 1)
-        quantiles = np.quantile(train.x[:, numeric].astype(np.float64), points, axis=0).T.reshape(
-            len(numeric), bins + 1
-        )
-        edges = torch.from_numpy(quantiles)
+        found = bin_edges(
+            train.x[:, numeric].astype(np.float64), train.y, bins=config.bins, binning=config.binning,
+            classes=layout.target == "classes",
+        )  # fmt: skip
+        edges = torch.from_numpy(found)
     else:
         x_mean, x_std = _channel_moments(train.x, train.length)
     y_mean, y_std = none, none

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +67,15 @@ def contents(folder: Path) -> list[str]:
     """Relative paths of the files to be published, sorted: all but the manifest and the checkpoint."""
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return sorted(path.as_posix() for path in paths if path.parts[0] not in (CHECKPOINT, MANIFEST))
+
+
+def link(file: Path, to: Path) -> None:
+    """A second name for a finished file; a copy where the file system has no links."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copy(file, to)
 
 
 def seal(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -95,6 +95,11 @@ class Plan:
             pairs = ((x, length) for _, x, length in batches(calibrate_on, 64, torch.device("cpu")))
             calibrate(model.embedder, pairs, embedding_law(body))
         return model.to(self.device)
+
+    def unaligned(self) -> Plan:
+        """The plan of the same run without alignment."""
+        align = self.config.align.model_copy(update={"objective": "none"})
+        return replace(self, config=self.config.model_copy(update={"align": align}))
 
     def equip(self, model: AdaptedModel) -> None:
         """Puts what the method inserts into a model, drawn from the run's seed."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.config import RunConfig, check_config, load_config
 from orca.evaluate import score
 from orca.keys import documents, run_name
+from orca.manifest import link
 from orca.memory import peak_memory_mb
 from orca.model import AdaptedModel
 from orca.plan import Plan, plan
@@ -39,6 +39,7 @@ from orca.types import LabeledSet
 log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
 CALIBRATION_SAMPLES = 512
+UNALIGNED = "unaligned"  # what alignment kept, where no embedder was surely better
 HUNGRY = ("align", "finetune", "evaluate")  # the stages that need a GPU's memory
 
 
@@ -59,13 +60,22 @@ def _stage(made: Plan, store: Store, name: str, build: Callable[[Path], None]) -
     return replace(ref, seconds=time.perf_counter() - begun)
 
 
+def _after(aligned: StageRef, made: Plan, store: Store, name: str, build: Callable[[Path], None]) -> StageRef:
+    """As ``_stage``, for what follows alignment: where that changed nothing, it is the work of an unaligned run."""
+    fresh, document = name in made.fresh, documents(made)[name]
+    changed = read_json(aligned.path / "report.json").get("kept") != UNALIGNED
+    if changed or (not fresh and store.find(name, document)):
+        return _stage(made, store, name, build)
+    return store.alias(_stage(made.unaligned(), store, name, build), document, fresh=fresh)
+
+
 def embed(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
     """Stage 1: embedder and predictor around the body, the embedder calibrated on training data."""
 
     def build(out: Path) -> None:
         data, config = made.data(), made.config
         progress({"stage": "embed"})
-        statistics = training_statistics(data.train, data.layout, bins=config.embed.bins)
+        statistics = training_statistics(data.train, data.layout, config.embed)
         some = runtime.rng("calibrate", config.seed).permutation(len(data.train))[:CALIBRATION_SAMPLES]
         model = made.build_model(statistics, calibrate_on=data.train.subset(some) if config.embed.calibrated else None)
         save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
@@ -105,7 +115,7 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
             data.train, data.val, progress=progress
         )
         save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
-        kept = f"epoch {state.best_epoch}" if state.best_epoch else "unaligned"
+        kept = f"epoch {state.best_epoch}" if state.best_epoch else UNALIGNED
         report = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.best_probe}
         write_json(out / "report.json", {"objective": config.align.objective, "epochs": state.epoch, **report})
         _write_history(out, [*state.history, report])
@@ -134,7 +144,7 @@ def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, p
         )
         _write_history(out, report.history)
 
-    return _stage(made, store, "finetune", build)
+    return _after(aligned, made, store, "finetune", build)
 
 
 def baselines(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
@@ -148,26 +158,26 @@ def baselines(made: Plan, store: Store, *, progress: Progress = silent) -> Stage
     return _stage(made, store, "baselines", build)
 
 
-def evaluate(made: Plan, store: Store, before: StageRef, *, progress: Progress = silent) -> StageRef:
+def evaluate(made: Plan, store: Store, aligned: StageRef, tuned: StageRef, *, progress: Progress = silent) -> StageRef:
     """The end: opens the test set once, beside shift sets and baselines."""
     metric = made.metric()
 
     def build(out: Path) -> None:
         beside = baselines(made, store, progress=progress)
         progress({"stage": "evaluate"})
-        model = AdaptedModel.from_pretrained(before.path / "model").to(made.device)
+        model = AdaptedModel.from_pretrained(tuned.path / "model").to(made.device)
         scores = score(model, made.data(), metric, dtype=made.dtype, out=out)
-        validation = read_json(before.path / "report.json")["validation"]
+        validation = read_json(tuned.path / "report.json")["validation"]
         rivals = read_json(beside.path / "baselines.json")
         write_json(out / "metrics.json", {**scores, "validation": validation, "baselines": rivals})
 
-    return _stage(made, store, "evaluate", build)
+    return _after(aligned, made, store, "evaluate", build)
 
 
 def _model(made: Plan, built: Path, embedder: Path) -> AdaptedModel:
     """The model of stage 1, with the embedder of the given stage."""
     data = made.data()
-    model = made.build_model(training_statistics(data.train, data.layout, bins=made.config.embed.bins))
+    model = made.build_model(training_statistics(data.train, data.layout, made.config.embed))
     load_into(model.embedder, load_tensors(embedder / "embedder.safetensors")[0], str(embedder))
     load_into(model.predictor, load_tensors(built / "predictor.safetensors")[0], str(built))
     return model
@@ -233,24 +243,15 @@ def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | 
         write_json(out / "run.json", record)
         runtime.atomic_write(out / "config.yaml", settings_text(config))
         for file in ("metrics.json", "predictions.npz", "layout.json"):
-            _link(refs["evaluate"].path / file, out / file)
+            link(refs["evaluate"].path / file, out / file)
         for file in (refs["finetune"].path / "model").iterdir():
-            _link(file, out / "model" / file.name)
+            link(file, out / "model" / file.name)
         _write_history(out, [*_tagged("align", refs["align"].path), *_tagged("finetune", refs["finetune"].path)])
         from orca.report import write_report
 
         write_report(out)
 
     return RunResult(store.publish_run(name, fill), record)
-
-
-def _link(file: Path, to: Path) -> None:
-    """A second name for a finished file; a copy where the file system has no links."""
-    to.parent.mkdir(exist_ok=True)
-    try:
-        os.link(file, to)
-    except OSError:
-        shutil.copy(file, to)
 
 
 def _tagged(stage: str, folder: Path) -> list[dict[str, Any]]:
@@ -287,4 +288,4 @@ def adapt(
         embedded = embed(made, place, progress=progress)
         aligned = align(made, place, embedded, progress=progress)
         tuned = finetune(made, place, embedded, aligned, progress=progress)
-        return finish(made, place, [embedded, aligned, tuned, evaluate(made, place, tuned, progress=progress)])
+        return finish(made, place, [embedded, aligned, tuned, evaluate(made, place, aligned, tuned, progress=progress)])

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from orca import runtime
 from orca.errors import InputError
-from orca.manifest import CHECKPOINT, MANIFEST, Damaged, Manifest, seal, stage_key, verify
+from orca.manifest import CHECKPOINT, MANIFEST, Damaged, Manifest, link, seal, stage_key, verify
 from orca.memory import peak_memory_mb, reset_peak_memory
 from orca.mirror import Mirror
 
@@ -112,8 +112,9 @@ class Store:
             return None
 
     def stage(
-        self, name: str, key_document: Mapping[str, Any], build: Callable[[Path], None], *, fresh: bool = False
-    ) -> StageRef:
+        self, name: str, key_document: Mapping[str, Any], build: Callable[[Path], None], *, fresh: bool = False,
+        cost: Manifest | None = None,
+    ) -> StageRef:  # fmt: skip
         """The finished stage; builds it where it is absent or damaged.
 
         Args:
@@ -123,6 +124,7 @@ class Store:
                 Files under ``checkpoint/`` are dropped when it is done.
             fresh: build even if it is there, and from the beginning. The old one stays until the new one is whole;
                 who reads files of the old one at that moment may find them gone.
+            cost: of whom to take seconds and memory, where the files are another's; None measures them.
 
         Raises:
             ValueError: the name cannot be a folder's.
@@ -143,12 +145,31 @@ class Store:
                 self._set_aside(final, work.name)
             if not fresh and (found := self._fetched(name, key, work, final)):
                 return found
-            manifest = _finish(work, name, key_document, build)
+            manifest = _finish(work, name, key_document, build, cost)
             _remove(work / CHECKPOINT)  # only now: until it is sealed, a stop must find it
             self._publish(work, final)
             if self.mirror is not None:
                 self.mirror.send(name, key, final)
         return StageRef(name, key, final, False, manifest.seconds, manifest.peak_memory_mb)
+
+    def alias(self, ref: StageRef, key_document: Mapping[str, Any], *, fresh: bool = False) -> StageRef:
+        """A finished stage under another key as well, where what that depends on has come to the same.
+
+        Its files get second names, and its costs are told as this one's.
+
+        Args:
+            ref: the stage.
+            key_document: as of ``stage``.
+            fresh: as of ``stage``.
+        """
+        cost = verify(ref.path, ref.name, ref.key)
+
+        def same(out: Path) -> None:
+            for file in cost.files:
+                link(ref.path / file, out / file)
+
+        found = self.stage(ref.name, key_document, same, fresh=fresh, cost=cost)
+        return replace(found, cached=ref.cached, seconds=ref.seconds)
 
     def _fetched(self, name: str, key: str, work: Path, final: Path) -> StageRef | None:
         """The stage from the mirror, where it is there and sound, and none of it was begun here."""
@@ -242,7 +263,9 @@ class Store:
         _remove(old)
 
 
-def _finish(work: Path, name: str, document: Mapping[str, Any], build: Callable[[Path], None]) -> Manifest:
+def _finish(
+    work: Path, name: str, document: Mapping[str, Any], build: Callable[[Path], None], cost: Manifest | None
+) -> Manifest:
     """Fills ``work`` and seals it, unless one that died just before publishing had done so already."""
     work.mkdir(parents=True, exist_ok=True)
     if (work / MANIFEST).exists():
@@ -255,8 +278,10 @@ def _finish(work: Path, name: str, document: Mapping[str, Any], build: Callable[
     start, cpu = time.perf_counter(), time.process_time()
     reset_peak_memory()
     build(work)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return seal(work, name, document, seconds=seconds, cpu=cpu, peak=peak_memory_mb())
+    seconds, cpu, peak = time.perf_counter() - start, time.process_time() - cpu, peak_memory_mb()
+    if cost is not None:
+        seconds, cpu, peak = cost.seconds, cost.cpu_seconds, cost.peak_memory_mb
+    return seal(work, name, document, seconds=seconds, cpu=cpu, peak=peak)
 
 
 def _check_name(kind: str, name: str) -> None:

@@ -12,7 +12,7 @@ import orca
 from embedders import calibrate
 from orca.batches import answers, batches
 from orca.bodies import FAMILIES, load_body
-from orca.build import EmbedConfig, embedding_law, training_statistics
+from orca.build import EmbedConfig, bin_edges, embedding_law, training_statistics
 from orca.errors import InputError
 from orca.model import AdaptedModel
 from orca.tasks import resolve_task
@@ -120,6 +120,33 @@ def test_statistics_are_those_of_the_valid_training_data() -> None:
     valid = np.concatenate([row[:, :k] for row, k in zip(x, length, strict=True)], 1)
     np.testing.assert_allclose(found.x_mean, valid.mean(1), rtol=1e-4)
     np.testing.assert_allclose(found.x_std, valid.std(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["classes", "numbers"])
+def test_a_tree_cuts_a_column_where_its_target_changes(target: str) -> None:
+    """Counts that are mostly zero, whose tail decides: bins of equal counts have one cut there, a tree has all."""
+    draw = np.random.default_rng(0)
+    tail = draw.uniform(1, 100, 400)
+    x = np.stack([np.concatenate([np.zeros(9600), tail]), draw.normal(size=10000)], 1)
+    y = (x[:, 0] > 20) ^ (x[:, 0] > 60)
+    counts, tree = (
+        bin_edges(x, y.astype(np.int64), bins=8, binning=binning, classes=target == "classes")
+        for binning in ("quantile", "tree")
+    )
+    assert counts.shape == tree.shape == (2, 9)
+    for edges in (counts, tree):
+        assert (np.diff(edges) >= 0).all()
+        assert (edges[:, 0] == x.min(0)).all()
+        assert (edges[:, -1] == x.max(0)).all()
+    assert len(np.unique(counts[0])) == 2
+    for threshold in (20, 60):
+        below, above = tail[tail <= threshold].max(), tail[tail > threshold].min()
+        assert ((below <= tree[0]) & (tree[0] <= above)).any()
+
+
+def test_a_column_of_one_value_is_one_bin_for_a_tree() -> None:
+    edges = bin_edges(np.full((10, 1), 3.0), np.arange(10) % 2, bins=4, binning="tree", classes=True)
+    assert (edges == 3).all()
 
 
 def test_embedded_real_data_starts_inside_the_law_of_minilms_word_embeddings() -> None:

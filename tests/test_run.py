@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -119,7 +120,8 @@ def test_what_has_been_done_is_not_done_again(tmp_path, body) -> None:
     tuned = adapt(settings(tmp_path, body, finetune={"lr": 2e-3}), store=store)
     assert cached(tuned) == {"embed": True, "align": True, "finetune": False, "evaluate": False}
     aligned = adapt(settings(tmp_path, body, align={"lr": 2e-3}), store=store)
-    assert cached(aligned) == {"embed": True, "align": False, "finetune": False, "evaluate": False}
+    same = first.record["alignment"]["kept"] == aligned.record["alignment"]["kept"] == "unaligned"
+    assert cached(aligned) == {"embed": True, "align": False, "finetune": same, "evaluate": same}
     assert len(list((store / "stages" / "source").iterdir())) == 1
     assert len(list((store / "stages" / "baselines").iterdir())) == 1
     seeded = adapt(settings(tmp_path, body), store=store, seed=1)
@@ -155,14 +157,15 @@ def test_fresh_does_a_stage_again_and_all_that_follow(stage: str, tmp_path, body
 def test_a_damaged_stage_is_set_aside_and_rebuilt(tmp_path, body) -> None:
     store = tmp_path / "store"
     first = adapt(settings(tmp_path, body), store=store)
-    weights = next((store / "stages" / "finetune").glob("*/model/model.safetensors"))
-    whole = weights.read_bytes()
-    weights.unlink()  # the run's own folder has a link to the same file
-    weights.write_bytes(whole[:-1] + b"\0")
+    places = list((store / "stages" / "finetune").glob("*/model/model.safetensors"))  # two if alignment kept nothing
+    whole = places[0].read_bytes()
+    for weights in places:
+        weights.unlink()  # the run's own folder has a link to the same file
+        weights.write_bytes(whole[:-1] + b"\0")
     second = adapt(settings(tmp_path, body), store=store)
     assert cached(second) == {"embed": True, "align": True, "finetune": False, "evaluate": True}
-    assert next((store / "stages" / "finetune").glob("*/model/model.safetensors")).read_bytes() == whole
-    assert list((store / "damaged").iterdir())
+    assert all(weights.read_bytes() == whole for weights in places)
+    assert len(list((store / "damaged").iterdir())) == len(places)
     assert second.record["metric"] == first.record["metric"]
 
 
@@ -208,6 +211,36 @@ def test_learning_from_a_part_is_told_and_has_keys_of_its_own(tmp_path, body) ->
     assert {name for name in whole if whole[name] == part[name]} == {"source"}
     with pytest.raises(InputError, match="train_size is 41, but the training set has 40 answers"):
         plan(check_config({**given, "train_size": 41}))
+
+
+@pytest.mark.parametrize("first", ["none", "otdd"])
+def test_an_alignment_that_changes_nothing_shares_the_training_of_the_unaligned_run(
+    first: str, tmp_path, body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orca.train import Fit
+
+    trained: list[int] = []
+    fit = Fit.run
+    monkeypatch.setattr(Fit, "run", lambda *given, **named: trained.append(1) or fit(*given, **named))
+    monkeypatch.setattr("orca.align.surely_less", lambda *_: False)
+    configs = {name: settings(tmp_path, body, align={"objective": name}) for name in ("none", "otdd")}
+    begun = adapt(configs.pop(first), store=tmp_path / "s")
+    (config,) = configs.values()
+    then = adapt(config, store=tmp_path / "s")
+    assert len(trained) == 1
+    assert [s["name"] for s in then.record["stages"] if s["cached"]] == ["embed", "finetune", "evaluate"]
+    assert then.record["metric"] == begun.record["metric"]
+    places = [[Path(stage["path"]) for stage in run.record["stages"]] for run in (begun, then)]
+    assert not {path.name for path in places[0][1:]} & {path.name for path in places[1][1:]}
+    costs = [json.loads((path / "manifest.json").read_text())["seconds"] for path in (places[0][2], places[1][2])]
+    assert costs[0] == costs[1] > 0
+    alone = adapt(config, store=tmp_path / "alone")
+    weights = [load_file(run.path / "model" / "model.safetensors") for run in (then, alone)]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    again = adapt(config, store=tmp_path / "s", fresh=("finetune",))
+    assert len(trained) == 3
+    assert not again.record["stages"][2]["cached"]
+    assert adapt(config, store=tmp_path / "s").unchanged
 
 
 def test_the_test_set_is_opened_by_evaluate_alone(tmp_path, body, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +308,7 @@ def test_two_runs_of_one_key_do_not_fight(tmp_path, body) -> None:
         child.join(120)
         told.close()
     assert [child.exitcode for child, _ in children] == [0, 0]
-    assert len(list((store / "stages" / "finetune").iterdir())) == 1
+    assert len(list((store / "stages" / "align").iterdir())) == 1
     assert len(list((store / "runs").iterdir())) == 1
 
 

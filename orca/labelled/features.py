@@ -33,7 +33,7 @@ def task_features(made: Plan, chosen: Examples, *, kind: str) -> Tensor:
     config, data = made.config, made.data()
     some = runtime.rng("calibrate", config.seed).permutation(len(data.train))[:CALIBRATION_SAMPLES]
     model = made.build_model(
-        training_statistics(data.train, data.layout, bins=config.embed.bins),
+        training_statistics(data.train, data.layout, config.embed),
         calibrate_on=data.train.subset(some) if config.embed.calibrated else None,
     )
 

@@ -14,7 +14,7 @@ from orca.store import Store
 from orca.sweeps.cells import Cell
 
 # What each stage takes from those before it, and what must be there beside. Source features are for aligned runs alone.
-TAKES = {"embed": (), "align": ("embed",), "finetune": ("embed", "align"), "evaluate": ("finetune",)}
+TAKES = {"embed": (), "align": ("embed",), "finetune": ("embed", "align"), "evaluate": ("align", "finetune")}
 BESIDE = {"align": "source", "evaluate": "baselines"}
 
 
