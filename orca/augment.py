@@ -20,11 +20,25 @@ from orca.types import DENSE, Splits
 
 # (x (B, C, *S), valid lengths (B,) or None, random numbers) -> x, of the same shape
 Transform = Callable[[Tensor, Tensor | None, torch.Generator], Tensor]
-View = Callable[[Tensor, Tensor | None], Tensor]
+Varied = Callable[[Tensor, Tensor | None], Tensor]
 
 MASKING, BANDS, FRAMES = 0.5, 0.15, 0.2  # probability; widest mask, as shares of the bands and of the frames
 MIXING, LOUDEST = 0.75, 0.5  # probability; greatest share of the background
 SPECTROGRAMS = ("waveform", "spectrogram")
+SYMMETRIES = 8  # of the square
+
+
+@dataclass(frozen=True)
+class View:
+    """An input seen otherwise.
+
+    Attributes:
+        of: inputs (B, C, *S) and valid lengths (B,) or None -> the inputs seen so.
+        back: dense answers (B, C, *S) to these -> answers to the inputs; others are the same for both.
+    """
+
+    of: Varied
+    back: Callable[[Tensor], Tensor] = lambda answers: answers
 
 
 @dataclass(frozen=True)
@@ -36,14 +50,16 @@ class Augmentation:
         title: what it does, in words.
         encodings: kinds of the encodings whose inputs it is for.
         prepare: a task's data -> the transform; raises InputError where it lacks something.
-        view: what a model that was trained with it answers too, the mean of both being its answer; None for nothing.
+        views: what a model that was trained with it is asked too; its answer is the mean of all.
+        alike: whether dense targets can be varied, which they must be as their inputs are.
     """
 
     name: str
     title: str
     encodings: tuple[str, ...]
     prepare: Callable[[Splits], Transform]
-    view: View | None = None
+    views: tuple[View, ...] = ()
+    alike: bool = False
 
 
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
@@ -64,7 +80,7 @@ def prepare(names: Sequence[str], *, task: str, encoding: str, data: Splits) -> 
     found = {}
     for name in names:
         augmentation = AUGMENTATIONS.get(name)
-        dense = data.layout.target in DENSE  # which would have to be varied alike
+        dense = data.layout.target in DENSE and not augmentation.alike
         if encoding not in augmentation.encodings or dense:
             wanted = " or ".join(augmentation.encodings)
             target = f" with a {data.layout.target} as target" if dense else ""
@@ -76,8 +92,8 @@ def prepare(names: Sequence[str], *, task: str, encoding: str, data: Splits) -> 
     return found
 
 
-def drawn(transforms: Mapping[str, Transform], seed: int, step: int) -> View:
-    """The transforms one after the other, with the random numbers of one step."""
+def drawn(transforms: Mapping[str, Transform], seed: int, step: int) -> Varied:
+    """The transforms one after the other, with the random numbers of one step; dense targets need one of their own."""
     numbers = {name: generator("augment", name, seed, step) for name in transforms}
 
     def vary(x: Tensor, length: Tensor | None) -> Tensor:
@@ -173,6 +189,55 @@ def either_strand(x: Tensor, length: Tensor | None, numbers: torch.Generator) ->
     return torch.where(other[:, None, None], reverse_complement(x, length), x)
 
 
+def symmetry(x: Tensor, number: int, *, nodes: bool = False) -> Tensor:
+    """One of the eight symmetries of the square, of grids (B, C, H, H); 0 is the identity.
+
+    Args:
+        x: the grids.
+        number: 0 to 7; its bits say whether to reflect the rows, then the columns, then to transpose.
+        nodes: whether row i lies at i / H, so that the first one is an edge and stays, else at (i + 1/2) / H.
+    """
+    for bit, axis in ((1, -2), (2, -1)):
+        if number & bit:
+            x = x.flip(axis).roll(1, axis) if nodes else x.flip(axis)
+    return x.transpose(-2, -1) if number & 4 else x
+
+
+def _undone(x: Tensor, number: int, *, nodes: bool) -> Tensor:
+    """The inverse of ``symmetry``."""
+    return symmetry(symmetry(x, number & 4), number & 3, nodes=nodes)
+
+
+def any_symmetry(*, nodes: bool) -> Transform:
+    """Each grid in one of the eight symmetries, with equal probability."""
+
+    def vary(x: Tensor, length: Tensor | None, numbers: torch.Generator) -> Tensor:
+        chosen = (torch.rand(len(x), generator=numbers) * SYMMETRIES).long().tolist()
+        return torch.stack([symmetry(one, number, nodes=nodes) for one, number in zip(x, chosen, strict=True)])
+
+    return vary
+
+
+def _of_squares(name: str, title: str, *, nodes: bool) -> Augmentation:
+    """The symmetries of the square as an augmentation."""
+
+    def prepared(data: Splits) -> Transform:
+        shapes = {data.layout.input_shape, data.layout.target_shape if data.layout.target in DENSE else (1, 1, 1)}
+        if any(len(shape) != 3 or shape[1] != shape[2] for shape in shapes):
+            found = " and ".join(f"{shape}" for shape in sorted(shapes - {(1, 1, 1)}))
+            raise InputError(f"finetune.augment: {name} turns square grids; those here are {found}; leave it out")
+        return any_symmetry(nodes=nodes)
+
+    views = tuple(
+        View(
+            lambda x, length, number=number: symmetry(x, number, nodes=nodes),
+            lambda answers, number=number: _undone(answers, number, nodes=nodes),
+        )
+        for number in range(1, SYMMETRIES)
+    )
+    return Augmentation(name, title, ("grid",), prepared, views, alike=True)
+
+
 AUGMENTATIONS.add(Augmentation("spec_augment", "masks bands and frames", SPECTROGRAMS, lambda data: spec_augment))
 AUGMENTATIONS.add(Augmentation("background", "mixes noise in", SPECTROGRAMS, _background))
 AUGMENTATIONS.add(
@@ -181,6 +246,14 @@ AUGMENTATIONS.add(
         "either strand; answers are the mean over both",
         ("dna",),
         lambda data: either_strand,
-        reverse_complement,
+        (View(reverse_complement),),
     )  # fmt: skip
+)
+AUGMENTATIONS.add(
+    _of_squares("symmetries", "one of the eight symmetries of a square grid, the answer's too", nodes=False)
+)
+AUGMENTATIONS.add(
+    _of_squares(
+        "node_symmetries", "the same where row i of n lies at i / n, as in grids that begin on an edge", nodes=True
+    )
 )

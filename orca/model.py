@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from embedders import FieldDecoder, InputEmbedder, Tokens, pool
-from orca.augment import AUGMENTATIONS
+from orca.augment import AUGMENTATIONS, View
 from orca.batches import answers
 from orca.bodies import Body, Encoder, LayerGroup, VisionBody, VisionEncoder, build_encoder
 from orca.build import (
@@ -35,7 +35,7 @@ from orca.methods import MethodChoice, Origin, body_groups
 from orca.modelspec import CONFIG, TRAINED, WEIGHTS, Base, ModelSpec, body_weights, find_model
 from orca.runtime import write_json
 from orca.tasks.encodings import Encoding
-from orca.types import BINARY, Examples, Layout
+from orca.types import BINARY, DENSE, Examples, Layout
 
 
 class AdaptedModel(nn.Module):
@@ -117,17 +117,25 @@ class AdaptedModel(nn.Module):
 
     def average(self, names: Sequence[str]) -> None:
         """From now on answers are means over the views of these augmentations, of those that have one."""
-        kept = tuple(name for name in names if AUGMENTATIONS.get(name).view is not None)
+        kept = tuple(name for name in names if AUGMENTATIONS.get(name).views)
         self.spec = self.spec.model_copy(update={"average": kept})
+
+    def _averaged_views(self) -> list[View]:
+        return [view for name in self.spec.average for view in AUGMENTATIONS.get(name).views]
 
     def views(self, x: Tensor, length: Tensor | None = None) -> list[Tensor]:
         """The input, and those of its views whose answers count too."""
-        views = [AUGMENTATIONS.get(name).view for name in self.spec.average]
-        return [x, *(view(x, length) for view in views if view is not None)]
+        return [x, *(view.of(x, length) for view in self._averaged_views())]
+
+    def averaged(self, outputs: list[Tensor]) -> Tensor:
+        """The mean of what is answered to the views of an input."""
+        if self.layout.target in DENSE:
+            outputs = [outputs[0], *(v.back(o) for v, o in zip(self._averaged_views(), outputs[1:], strict=True))]
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
     def answer(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         """What metrics and predictions use: the forward pass, averaged over the input's views where there are some."""
-        return averaged([self(view, length) for view in self.views(x, length)])
+        return self.averaged([self(view, length) for view in self.views(x, length)])
 
     def layer_groups(self) -> list[LayerGroup]:
         """Ordered, complete partition: embedder, what a method inserted before block.0 .. block.n, norm, head."""
@@ -278,11 +286,6 @@ class AdaptedModel(nn.Module):
         if spec.method is not None:
             model.equip(spec.method, base=spec.base, rows=spec.rows)
         return model
-
-
-def averaged(outputs: list[Tensor]) -> Tensor:
-    """The mean of what is answered to the views of an input."""
-    return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
 
 def load(path: str | Path) -> AdaptedModel:

@@ -30,7 +30,7 @@ from orca.batches import to_batch
 from orca.bodies import AnyEncoder, Encoder
 from orca.errors import InputError
 from orca.methods import INSERTED
-from orca.model import AdaptedModel, averaged
+from orca.model import AdaptedModel
 from orca.modelspec import find_model
 from orca.runs import finished_path
 from orca.shared_body import SharedBody
@@ -213,7 +213,7 @@ class MultiTask(nn.Module):
         _run([piece for *_, pieces in entered for piece in pieces], SPARE.get(device.type, SPARE_ELSEWHERE))
         made: dict[int, np.ndarray] = {}
         for task, places, pieces in entered:
-            outputs = averaged([task.leave(piece) for piece in pieces])
+            outputs = task.model.averaged([task.leave(piece) for piece in pieces])
             made |= dict(zip(places, outputs.float().cpu().numpy(), strict=True))
         return [made[place] for place in range(len(samples))]
 

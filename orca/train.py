@@ -254,11 +254,13 @@ class Fit:
 
     def _step(self, train: Examples, index: np.ndarray, step: int) -> float:
         """One optimiser step; micro-batches are weighted by their share, so that accumulation changes nothing."""
-        summed, vary = 0.0, drawn(self.augment, self.seed, step)
+        vary, alike = (drawn(self.augment, self.seed, step) for _ in range(2))
+        summed, dense = 0.0, self.model.layout.target in DENSE
         for part in np.array_split(index, min(self.config.accumulate, len(index))):
             x, y, length = to_batch(train, part, self.device)
             with autocast(self.device, self.dtype):
                 output = self.forward(vary(x, length), length)
+            y = alike(y, None) if dense else y
             loss = loss_of(output, y, self.model.layout.target, self.scale, positive=self.config.positive_weight)
             (loss * (len(part) / len(index))).backward()
             summed += loss.item() * len(part)

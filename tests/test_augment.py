@@ -13,24 +13,29 @@ import torch.nn.functional as F
 from orca.augment import (
     BANDS,
     FRAMES,
+    any_symmetry,
     background,
     drawn,
     either_strand,
     prepare,
     reverse_complement,
     spec_augment,
+    symmetry,
 )
 from orca.baselines import fit_baselines
 from orca.batches import answers
+from orca.build import EmbedConfig, training_statistics
 from orca.config import check_config
 from orca.errors import InputError
 from orca.evaluate import score
 from orca.metrics import METRICS
 from orca.model import AdaptedModel
-from orca.tasks.encodings import DnaEncoding
+from orca.tasks.encodings import DnaEncoding, GridEncoding
 from orca.train import FinetuneConfig, Fit, epoch_order, loss_of
 from orca.types import Examples, Layout, Splits
-from tests.tiny import tiny_adapted, tiny_examples
+from tests.tiny import tiny_adapted, tiny_body, tiny_examples
+
+TURNS = any_symmetry(nodes=True)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -109,9 +114,75 @@ def test_the_reverse_complement_is_that_of_the_letters_and_its_own_inverse() -> 
     assert 0.4 < float((either == torch.from_numpy(x[1:])).all(2).all(1).float().mean()) < 0.6
 
 
-@pytest.mark.parametrize("transform", [spec_augment, either_strand, background(noise(5, 4, 30).numpy())])
+def test_the_symmetries_are_the_group_of_the_square_about_its_centre_or_about_the_first_node() -> None:
+    """Each a rearrangement of the points by a rotation or reflection, about the centre of a disc and of a torus."""
+    i = torch.arange(6.0)
+    for nodes, place in ((False, i - 2.5), (True, torch.minimum(i, 6 - i) * torch.where(i > 3, -1, 1))):
+        points = torch.stack(torch.meshgrid(place, place, indexing="ij"))[None]  # (1, 2, 6, 6)
+        seen = [symmetry(points, number, nodes=nodes) for number in range(8)]
+        torch.testing.assert_close(seen[0], points)
+        inner = points.abs().amax((0, 1)) < 3  # a node half-way around is its own reflection
+        for turned in seen:
+            matrix = torch.linalg.lstsq(points[0][:, inner].T, turned[0][:, inner].T).solution
+            torch.testing.assert_close(points[0][:, inner].T @ matrix, turned[0][:, inner].T)
+            torch.testing.assert_close(matrix @ matrix.T, torch.eye(2))
+        assert len({tuple(turned.flatten().tolist()) for turned in seen}) == 8
+    x = noise(1, 2, 5, 5)
+    torch.testing.assert_close(symmetry(x, 1, nodes=True)[..., 0, :], x[..., 0, :])
+    torch.testing.assert_close(symmetry(x, 1, nodes=True)[..., 1, :], x[..., 4, :])
+    counted = [symmetry(x, number)[0].flatten().tolist() for number in range(8)]
+    found = [
+        counted.index(one.flatten().tolist())
+        for one in any_symmetry(nodes=False)(x.repeat(800, 1, 1, 1), None, seeded())
+    ]
+    assert min(np.bincount(found, minlength=8)) > 60
+
+
+@pytest.mark.parametrize("name", ["symmetries", "node_symmetries"])
+@pytest.mark.parametrize("target", ["field", "mask", "classes"])
+def test_answers_of_all_symmetries_turn_with_their_inputs(name: str, target: str, tmp_path: Path) -> None:
+    model = tiny_adapted("field" if target == "classes" else target).eval()
+    if target == "classes":
+        layout = Layout("grid", "classes", (1, 6, 6), (3,))
+        model = AdaptedModel.build(
+            tiny_body(), training_statistics(Examples(noise(8, 1, 6, 6).numpy(), np.arange(8) % 3), layout),
+            task="tiny", layout=layout, encoding=GridEncoding(channels="first"), config=EmbedConfig(tokens=36),
+        ).eval()  # fmt: skip
+    model.average([name])
+    model.save_pretrained(tmp_path)
+    model, x, nodes = AdaptedModel.from_pretrained(tmp_path), noise(3, 1, 6, 6), name == "node_symmetries"
+    with torch.no_grad():
+        answer = model.answer(x)
+        assert not torch.allclose(answer, model(x), atol=1e-3)
+        for number in range(8):
+            turned = answer if target == "classes" else symmetry(answer, number, nodes=nodes)
+            torch.testing.assert_close(model.answer(symmetry(x, number, nodes=nodes)), turned, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_fields_are_varied_as_their_inputs_are(accumulate: int, tmp_path: Path) -> None:
+    """A forward pass that knows the law of the data has no loss, whichever way the grids are turned."""
+    data, model = tiny_examples("field", 20), tiny_adapted("field")
+    transform = prepare(
+        ["symmetries"], task="mine", encoding="grid", data=Splits(data, data, data, model.layout)
+    )  # fmt: skip
+    config = FinetuneConfig(augment=("symmetries",), epochs=1, accumulate=accumulate)
+    loop = Fit(model, config, metric=METRICS.get("relative_l2"), seed=0, dtype=None, work=tmp_path, augment=transform)
+    loop._enter(0)
+    inputs = []
+
+    def exact(x: torch.Tensor, length: torch.Tensor | None) -> torch.Tensor:
+        inputs.append(x)
+        return 2 * x + 1 + 0 * sum(p.sum() for p in model.parameters())
+
+    loop.forward = exact
+    assert loop._step(data, np.arange(20), 0) == pytest.approx(0, abs=1e-5)
+    assert not np.array_equal(torch.cat(inputs).numpy(), data.x)
+
+
+@pytest.mark.parametrize("transform", [spec_augment, either_strand, background(noise(5, 4, 30).numpy()), TURNS])
 def test_micro_batches_see_what_the_whole_batch_sees(transform) -> None:
-    x = noise(37, 4, 30)
+    x = noise(37, 4, 30)[:, :, :4, None].expand(-1, -1, -1, 4) if transform is TURNS else noise(37, 4, 30)
     vary, again = (drawn({"one": transform}, 3, 8) for _ in range(2))
     parts = torch.cat([again(part, None) for part in x.split(9)])
     torch.testing.assert_close(parts, vary(x, None), rtol=0, atol=0)
@@ -158,6 +229,7 @@ def splits(target: str = "multilabel", **more: Any) -> Splits:
         ("reverse_complement", "dna", "field", "those of mine are dna with a field as target"),
         ("reverse_complement", "dna", "mask", "those of mine are dna with a mask as target"),
         ("background", "spectrogram", "classes", "the task's data has none; put some where its page says"),
+        ("symmetries", "grid", "field", r"symmetries turns square grids; those here are \(2, 12\) and \(3,\); leave"),
         ("specaugment", "waveform", "classes", "no augmentation 'specaugment'; did you mean spec_augment"),
     ],
 )  # fmt: skip
