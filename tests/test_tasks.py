@@ -12,7 +12,7 @@ from orca.metrics import METRICS
 from orca.tasks import TASKS, TaskSpec, resolve_task
 from orca.tasks.assemble import hold_out, same_rows
 from orca.tasks.audio import pad_ragged
-from orca.tasks.biosignals import with_intervals
+from orca.tasks.biosignals import against_record
 from orca.tasks.encodings import ENCODING
 from orca.tasks.files import read_data
 from orca.tasks.shifts import Shift
@@ -209,13 +209,13 @@ def test_mitbih_drops_q_and_validates_on_other_patients():
     assert splits.layout.input_shape == (3, 96)
 
 
-def test_intervals_are_told_against_those_of_the_record():
+def test_beats_are_told_against_those_of_their_record():
     wave, record = np.arange(12.0).reshape(6, 2), np.array([1, 1, 1, 2, 2, 2])
     interval = np.array([[-1, 100], [100, 50], [50, 400], [300, 300], [300, 150], [3000, -1]])
-    found = with_intervals(wave, interval, record)
+    found = against_record(wave, interval, record)
     assert found.shape == (6, 3, 2)
-    np.testing.assert_array_equal(found[:, 0], wave)
-    np.testing.assert_array_equal(found[..., 0], found[..., 1] - [1, 0, 0])
+    np.testing.assert_array_equal(found[:, 0], np.repeat([-2, 0, 2, -2, 0, 2], 2).reshape(6, 2))
+    np.testing.assert_array_equal(found[..., 0], found[..., 1])
     ratio = 2 ** (found[:, 1:, 0] / 200)  # medians: 75 and 300
     wanted = [[1, 4 / 3], [4 / 3, 2 / 3], [2 / 3, 4], [1, 1], [1, 0.5], [4, 1]]
     np.testing.assert_allclose(ratio, wanted, rtol=1e-6)

@@ -25,41 +25,42 @@ NOTES = (
     "split of de Chazal 2004: records DS1 train, DS2 test; the test set is itself a shift, to other patients, but for "
     "records 201 (train) and 202 (test), which are one person",
     "class Q (8 beats in train, 7 in test) is dropped; classes are N, S, V, F",
-    "beside the wave of one lead the intervals to the beats before and after, as log2 of their ratio to the median of "
-    "the record, which needs the whole record but no label",
+    "the wave of one lead less the median beat of the record, and the intervals to the beats before and after as log2 "
+    "of their ratio to the median of the record: what a beat is for its patient, which needs the record but no label",
     f"validation: the whole records {', '.join(map(str, VALIDATION_RECORDS))} of train",
 )
 
 
-def with_intervals(wave: np.ndarray, interval: np.ndarray, record: np.ndarray) -> np.ndarray:
-    """Beats with the intervals around them as two more channels that are constant over a beat.
+def against_record(wave: np.ndarray, interval: np.ndarray, record: np.ndarray) -> np.ndarray:
+    """Beats as they differ from their record: wave, and the intervals around as two channels constant over a beat.
 
-    An ectopic beat comes early for its patient, which no single beat shows (de Chazal et al. 2004, IEEE TBME 51(7),
-    section III.C, has the ratios among its features).
+    An ectopic beat is unlike the others of its patient and comes early for it, which no single beat shows (de Chazal et
+    al. 2004, IEEE TBME 51(7), section III.C, has the ratios of intervals among its features).
 
     Args:
         wave: (n, L), 200 units to the mV.
         interval: to the beat before and after, (n, 2), in any unit; not positive where there is none.
-        record: number of the record of each beat, (n,).
+        record: number of the record of each beat, (n,); of most beats of a record, that its medians are the patient's.
 
     Returns:
-        (n, 3, L) float32: the wave, and 200 log2 of each interval's ratio to the median before a beat of its record,
-        within a factor of 4; 0 where there is none.
+        (n, 3, L) float32: the wave less the median over the beats of its record, and 200 log2 of each interval's ratio
+        to the median before a beat of its record, within a factor of 4; 0 where there is none.
     """
-    ratio = np.ones(interval.shape)
+    beat, ratio = np.zeros(wave.shape), np.ones(interval.shape)
     for number in np.unique(record):
         own = record == number
+        beat[own] = wave[own] - np.median(wave[own], axis=0)
         known = interval[own, 0][interval[own, 0] > 0]
         ratio[own] = interval[own] / (np.median(known) if len(known) else 1)
     channels = UNITS * np.log2(np.clip(np.where(interval > 0, ratio, 1), 1 / 4, 4))
-    return np.concatenate([wave[:, None], np.repeat(channels[:, :, None], wave.shape[1], 2)], 1).astype(np.float32)
+    return np.concatenate([beat[:, None], np.repeat(channels[:, :, None], wave.shape[1], 2)], 1).astype(np.float32)
 
 
 def _load() -> Splits:
     arrays = read_data(NAME, KEYS)
     kept = {name: arrays[f"y_{name}"] < len(CLASSES) for name in ("train", "test")}
     raw = {
-        name: Raw(with_intervals(*(arrays[f"{array}_{name}"] for array in ("x", "rr", "record"))), arrays[f"y_{name}"])
+        name: Raw(against_record(*(arrays[f"{array}_{name}"] for array in ("x", "rr", "record"))), arrays[f"y_{name}"])
         for name in kept
     }
     raw = {name: part.subset(kept[name]) for name, part in raw.items()}
@@ -82,7 +83,7 @@ SPECS = (
         ),
         encoding=ENCODING,
         load=_load,
-        fingerprint=lambda: data_fingerprint(NAME, version=2, encoding=ENCODING, validation=VALIDATION_RECORDS),
+        fingerprint=lambda: data_fingerprint(NAME, version=3, encoding=ENCODING, validation=VALIDATION_RECORDS),
         shifts=SHIFTS,
         missing=lambda: data_missing(NAME),
         archive=Archive(NAME, KEYS),
