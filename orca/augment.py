@@ -222,9 +222,10 @@ def _of_squares(name: str, title: str, *, nodes: bool) -> Augmentation:
     """The symmetries of the square as an augmentation."""
 
     def prepared(data: Splits) -> Transform:
-        shapes = {data.layout.input_shape, data.layout.target_shape if data.layout.target in DENSE else (1, 1, 1)}
+        layout = data.layout
+        shapes = [layout.input_shape, *([layout.target_shape] if layout.target in DENSE else [])]
         if any(len(shape) != 3 or shape[1] != shape[2] for shape in shapes):
-            found = " and ".join(f"{shape}" for shape in sorted(shapes - {(1, 1, 1)}))
+            found = " and ".join(map(str, shapes))
             raise InputError(f"finetune.augment: {name} turns square grids; those here are {found}; leave it out")
         return any_symmetry(nodes=nodes)
 
