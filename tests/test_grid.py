@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -212,7 +213,13 @@ def tiny_cells(folder: Path, *, tasks: tuple[str, ...] = ("tiny",), **axes: Any)
     return cells(check_grid({"tasks": [str(folder / f"{task}.yaml") for task in tasks], **axes}))
 
 
-def test_shared_stages_are_counted_once_and_those_in_the_store_are_found(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["unaligned", "aligned"])
+def test_shared_stages_are_counted_once_and_those_in_the_store_are_found(
+    kept: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falling = iter(range(99, 0, -1))
+    monkeypatch.setattr("orca.align.probe", lambda *_, **__: np.full(4, float(next(falling))))
+    monkeypatch.setattr("orca.align.surely_less", lambda *_: kept == "aligned")
     made = tiny_cells(folder, aligns=["otdd", "none"], methods=["full", "head", "scratch"])
     store = Store(tmp_path / "store")
     sharing = share(made, store)
@@ -227,8 +234,9 @@ def test_shared_stages_are_counted_once_and_those_in_the_store_are_found(folder:
     after = share(made, store)
     assert after.members[0].finished
     assert {after.jobs[name].stage for name in after.there} == {*count, "finetune", "evaluate", "baselines"}
-    assert "6 in the store already, 11 to do" in after.summary()
-    assert len(after.graph()) == 11 + 4  # and the reports of four runs
+    there = 6 if kept == "aligned" else 8  # of the unaligned run training and evaluation too
+    assert f"{there} in the store already, {17 - there} to do" in after.summary()
+    assert len(after.graph()) == 17 - there + 4  # and the reports of four runs
 
 
 def test_each_job_comes_after_what_it_needs_and_a_report_after_its_stages(folder: Path, tmp_path: Path) -> None:
@@ -238,7 +246,7 @@ def test_each_job_comes_after_what_it_needs_and_a_report_after_its_stages(folder
     needs = {stages.get(name, "report"): {stages[need] for need in before} for name, before in sharing.graph().items()}
     assert needs["align"] == {"embed", "source"}
     assert needs["finetune"] == {"embed", "align"}
-    assert needs["evaluate"] == {"finetune", "baselines"}
+    assert needs["evaluate"] == {"align", "finetune", "baselines"}
     assert needs["report"] == set(stages.values())
     assert member.run == run_name(plan(member.cell.config))
 
