@@ -3,7 +3,7 @@
 Shen et al. 2023 (arXiv 2302.05738), section 3.2, with three changes: the dataset distance is taken over all classes
 jointly unless ``otdd-classwise`` is chosen; a stopping rule ends it; and of the embedders seen, it keeps the one whose
 frozen features a ridge probe prefers on validation data, but the unaligned one where none is surely better, so that
-alignment cannot do harm unnoticed.
+alignment cannot do harm unnoticed. ``keep: last`` is without that guard, for comparison.
 """
 
 from __future__ import annotations
@@ -72,6 +72,14 @@ class AlignConfig(DiscrepancyConfig):
     )
     probe_every: int = Field(default=10, ge=1, description="Steps between probes of the embedder on validation data.")
     probe_samples: int = Field(default=512, ge=8, description="Training and validation samples of a probe, each.")
+    keep: Literal["probe", "last"] = Field(
+        default="probe",
+        description="Which embedder goes on: the best by the probe, aligned only if surely better; or always the last.",
+    )
+
+    def document(self) -> dict[str, Any]:
+        """What the result of the stage depends on; what came later is left out at its default, so that keys hold."""
+        return self.model_dump(exclude={"keep"} if self.keep == "probe" else None)
 
 
 @dataclass
@@ -137,7 +145,7 @@ class Align:
         self.model, self.config, self.seed, self.dtype = model, config, seed, dtype
         self.device = next(model.parameters()).device
         self.source = LabeledSet(source.x.to(self.device), source.y.to(self.device), source.names)
-        self.optimizer = torch.optim.Adam(model.embedder.parameters(), lr=config.lr)
+        self.optimizer = torch.optim.Adam(model.embedder.parameters(), lr=config.lr, fused=True)
         self.draw = generator("align", seed)
         self.best_file = work / "checkpoint" / "best.safetensors"
         self.state = AlignState()
@@ -173,6 +181,9 @@ class Align:
             self.checkpoint.save()
             left = (time.perf_counter() - started) / (state.epoch - first) * (config.epochs - state.epoch)
             progress({"stage": "align", "epochs": config.epochs, "left": left, **record})
+        if config.keep == "last":
+            state.best_epoch, state.best_probe = state.epoch, state.history[-1]["probe"]
+            return state
         best, _ = load_tensors(self.best_file)
         self.model.embedder.load_state_dict(best)
         return state

@@ -139,7 +139,7 @@ class Checkpoint:
         for name, value in parts["optimizer"].items():
             place, key = name.split(".", 1)
             parameter = parameters[int(place)]
-            self._optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+            self._optimizer.state[parameter][key] = value.to(parameter.device)  # a fused optimiser counts there, too
         random = parts["random"]
         torch.set_rng_state(random["cpu"])
         for name, draw in self.generators.items():

@@ -114,4 +114,4 @@ def make_optimizer(chosen: dict[str, list[nn.Parameter]], config: FinetuneConfig
             if part:
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": part, "lr": rate, "peak": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)

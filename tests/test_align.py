@@ -83,6 +83,26 @@ def test_the_embedder_that_the_probe_surely_prefers_is_kept(
     assert all(torch.equal(value, wanted[key]) for key, value in model.embedder.state_dict().items())
 
 
+@pytest.mark.parametrize("epochs", [12, 6])
+def test_without_the_guard_the_last_embedder_goes_on_whatever_the_probe_says(
+    epochs: int, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that differs from the guarded alignment is which embedder is kept."""
+    answers = [0.5, 0.6, 0.7, 0.8]
+
+    def worse(*args: Any, **kwargs: Any) -> np.ndarray:
+        return np.full(100, answers.pop(0))
+
+    monkeypatch.setattr(align_module, "probe", worse)
+    model, state = aligned(tmp_path / "last", epochs=epochs, lr=1e-2, keep="last")
+    assert (state.best_epoch, state.first_probe, state.best_probe) == (epochs, 0.5, state.history[-1]["probe"])
+    answers[:] = [0.8, 0.7, 0.6, 0.5]
+    guarded, other = aligned(tmp_path / "guarded", epochs=epochs, lr=1e-2)
+    assert [record["objective"] for record in state.history] == [record["objective"] for record in other.history]
+    assert other.best_epoch == epochs
+    assert all(torch.equal(v, guarded.embedder.state_dict()[k]) for k, v in model.embedder.state_dict().items())
+
+
 def test_it_stops_when_the_distance_no_longer_falls(tmp_path) -> None:
     _, state = aligned(tmp_path, epochs=80, lr=1e-9, min_improvement=0.05)
     assert state.stopped
