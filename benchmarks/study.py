@@ -170,7 +170,10 @@ def shifts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -
         done = [run for run in runs if run["task"] == task and "shift" in run]
         for name in ["test", *dict.fromkeys(name for run in done for name in run["shift"])]:
             found = [{"test": run["test"], **run["shift"]}[name] for run in done]
-            by = [[value for value, run in zip(found, done, strict=True) if run["variant"] == v] for v in variants]
+            by = [
+                [value for value, run in zip(found, done, strict=True) if run["variant"] == v and value is not None]
+                for v in variants
+            ]
             lines.append(f"| `{task}` | {name} | {' | '.join(map(_spread, by))} |")
     return "\n".join(lines)
 

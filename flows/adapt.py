@@ -18,8 +18,9 @@ from flows.servers.temporary import TemporaryServer
 from flows.stages import STOPPED, TASKS, labels, report_task, run_stage, watcher
 from flows.stopping import stoppable
 from orca.config import RunConfig
+from orca.finishing import RunResult
 from orca.plan import Plan, plan
-from orca.run import Progress, RunResult, silent
+from orca.run import Progress, silent
 from orca.runs import mark_flow_run, track
 from orca.store import StageRef, Store, default_root
 

@@ -29,8 +29,9 @@ from flows.slots import slot
 from orca import run
 from orca.config import RunConfig
 from orca.errors import TrainingError
+from orca.finishing import RunResult, finish
 from orca.plan import Plan
-from orca.run import Progress, RunResult, silent
+from orca.run import Progress, silent
 from orca.store import StageRef, Store
 
 RETRIES = 3
@@ -198,7 +199,7 @@ def evaluate_task(made: Plan, store: Store, embedded: StageRef, aligned: StageRe
 @stage(lambda result, named: show_result(result.path, result.record, named))
 def report_task(made: Plan, store: Store, stages: list[StageRef], flow_run: str | None) -> RunResult:
     """Gathers the run's folder and its report."""
-    return run.finish(made, store, stages, flow_run=flow_run)
+    return finish(made, store, stages, flow_run=flow_run)
 
 
 TASKS = {"embed": embed_task, "align": align_task, "finetune": finetune_task, "evaluate": evaluate_task}

@@ -168,10 +168,13 @@ def standing(record: Mapping[str, Any]) -> str:
     advice = {
         "running": f"orca cancel {record['run']} stops it",
         "failed": f"orca resume {record['run']} tries again from the last checkpoint",
+        "validated": f"orca resume {record['run']} opens it, and gathers the whole run",
     }.get(record["state"], f"orca resume {record['run']} goes on from the last checkpoint")
     lines = [f"{naming(record)}", f"  {record['state']} since it was started at {record['created']}"]
     if record["state"] != "running":
         lines[1] = f"  {record['state']}: {record['reason']}"
+    if "validation" in record:
+        lines.insert(1, f"  validation  {record['metric']['name']} {number(record['validation']['value'])}")
     return "\n".join([*lines, f"  {advice}"])
 
 

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from orca.bodies import BODIES, BodyConfig, load_body
     from orca.config import RunConfig, load_config
     from orca.errors import InputError
+    from orca.finishing import RunResult
     from orca.methods import METHODS
     from orca.model import AdaptedModel, load
     from orca.multitask import MultiTask
-    from orca.run import RunResult, adapt
+    from orca.run import adapt
     from orca.tasks import TASKS, OwnData
     from orca.transport import otdd
     from orca.types import LabeledSet
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _PLACES = {
     "BODIES": "bodies", "BodyConfig": "bodies", "load_body": "bodies", "RunConfig": "config", "load_config": "config",
-    "METHODS": "methods", "AdaptedModel": "model", "RunResult": "run", "adapt": "run", "load": "model",
+    "METHODS": "methods", "AdaptedModel": "model", "RunResult": "finishing", "adapt": "run", "load": "model",
     "TASKS": "tasks", "OwnData": "tasks", "otdd": "transport", "InputError": "errors", "LabeledSet": "types",
     "MultiTask": "multitask",
 }  # fmt: skip

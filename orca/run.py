@@ -6,13 +6,11 @@ twice: ten methods share one alignment. :func:`adapt` chains them without Prefec
 
 from __future__ import annotations
 
-import datetime
-import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,11 @@ from orca.build import training_statistics
 from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.config import RunConfig, check_config, load_config
 from orca.evaluate import score
-from orca.keys import documents, run_name
-from orca.manifest import link
-from orca.memory import peak_memory_mb
+from orca.finishing import RunResult, finish, write_history
+from orca.keys import documents
 from orca.model import AdaptedModel
 from orca.plan import Plan, plan
-from orca.runs import FINISHED, describe, entry, is_finished, settings_text, track
+from orca.runs import track
 from orca.runtime import read_json, write_json
 from orca.sources import source_features
 from orca.store import StageRef, Store, default_root
@@ -118,7 +115,7 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
         kept = f"epoch {state.best_epoch}" if state.best_epoch else UNALIGNED
         report = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.best_probe}
         write_json(out / "report.json", {"objective": config.align.objective, "epochs": state.epoch, **report})
-        _write_history(out, [*state.history, report])
+        write_history(out, [*state.history, report])
 
     return _stage(made, store, "align", build)
 
@@ -142,7 +139,7 @@ def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, p
             out / "report.json",
             {"validation": validation, "parameters": {"total": report.total, "trained": report.trained}},
         )
-        _write_history(out, report.history)
+        write_history(out, report.history)
 
     return _after(aligned, made, store, "finetune", build)
 
@@ -181,83 +178,6 @@ def _model(made: Plan, built: Path, embedder: Path) -> AdaptedModel:
     load_into(model.embedder, load_tensors(embedder / "embedder.safetensors")[0], str(embedder))
     load_into(model.predictor, load_tensors(built / "predictor.safetensors")[0], str(built))
     return model
-
-
-def _write_history(out: Path, records: list[dict[str, Any]]) -> None:
-    runtime.atomic_write(
-        out / "history.jsonl", "".join(json.dumps(runtime.finite(r), allow_nan=False) + "\n" for r in records)
-    )
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run.
-
-    Attributes:
-        path: its folder, with ``run.json``, ``metrics.json``, ``predictions.npz``, ``report.html`` and ``model/``.
-        record: what ``orca run --json`` prints.
-    """
-
-    path: Path
-    record: dict[str, Any]
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether every stage was there already."""
-        return all(stage["cached"] for stage in self.record["stages"])
-
-
-def finish(made: Plan, store: Store, stages: list[StageRef], *, flow_run: str | None = None) -> RunResult:
-    """Gathers a run's folder from its stages; a run that is there and unchanged is left as it is."""
-    refs = {ref.name: ref for ref in stages}
-    name = run_name(made)
-    path = store.runs_dir / name
-    listed = [{"name": r.name, "seconds": r.seconds, "cached": r.cached, "path": str(r.path)} for r in stages]
-    now = {"path": str(path), "flow_run": flow_run, "stages": listed}  # the store may have been moved
-    if all(ref.cached for ref in stages) and is_finished(store, name):
-        return RunResult(path, {**entry(path), **now})
-    metrics, trained = (
-        read_json(refs["evaluate"].path / "metrics.json"),
-        read_json(refs["finetune"].path / "report.json"),
-    )
-    config, notes = made.config, list(made.data().notes)
-    peaks = [ref.peak_memory_mb for ref in stages if ref.peak_memory_mb is not None]
-    if config.random_seed is not None and config.method.pretrained:
-        notes.append("body.pretrained: no, so that the body's weights are random: a control")
-    if left_out := metrics["test"].get("labels_left_out"):
-        notes.append(f"{left_out} labels that all or no test samples have are left out of {metrics['test']['name']}")
-    record = {
-        "run": name, "path": str(path), "flow_run": flow_run, **describe(config),
-        "metric": metrics["test"], "validation": metrics["validation"],
-        "shift": {key: value["value"] for key, value in metrics["shift"].items()},
-        "baselines": {key: value["test"] for key, value in metrics["baselines"].items()},
-        "alignment": read_json(refs["align"].path / "report.json"),
-        "parameters": trained["parameters"], "stages": listed, "state": FINISHED,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
-        "machine": runtime.machine(), "commit": runtime.commit(),
-        "peak_memory_mb": max(peaks, default=peak_memory_mb()), "body_revision": made.files.revision,
-        "body_sha256": made.files.sha256, "notes": notes, "synthetic": made.task.synthetic,
-    }  # fmt: skip
-
-    def fill(out: Path) -> None:
-        write_json(out / "run.json", record)
-        runtime.atomic_write(out / "config.yaml", settings_text(config))
-        for file in ("metrics.json", "predictions.npz", "layout.json"):
-            link(refs["evaluate"].path / file, out / file)
-        for file in (refs["finetune"].path / "model").iterdir():
-            link(file, out / "model" / file.name)
-        _write_history(out, [*_tagged("align", refs["align"].path), *_tagged("finetune", refs["finetune"].path)])
-        from orca.report import write_report
-
-        write_report(out)
-
-    return RunResult(store.publish_run(name, fill), record)
-
-
-def _tagged(stage: str, folder: Path) -> list[dict[str, Any]]:
-    file = folder / "history.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [{"stage": stage, **json.loads(line)} for line in lines]
 
 
 def adapt(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # they bring torch with them, and a list of runs must come at
     from orca.plan import Plan
 
 FINISHED = "completed"
+VALIDATED = "validated"  # trained, and measured on validation alone: the test set is closed
 MOMENT = 1  # seconds that work waits for its lock: who looks whether it is held, holds it for a moment
 
 
@@ -135,10 +136,11 @@ def read_part(folder: Path, name: str) -> Any:
         ) from fault
 
 
-def is_finished(store: Store, name: str) -> bool:
-    """Whether the folder of a run is there whole, with a record that says so."""
+def is_finished(store: Store, name: str, *, tested: bool = True) -> bool:
+    """Whether the folder of a run is there whole, with a record that says so; or is measured, if not to be tested."""
     folder = store.runs_dir / name
-    return (folder / "report.html").is_file() and entry(folder).get("state") == FINISHED
+    state = entry(folder).get("state")
+    return (state == FINISHED and (folder / "report.html").is_file()) or (state == VALIDATED and not tested)
 
 
 def run_path(store: Store, name: str) -> Path:

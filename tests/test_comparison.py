@@ -91,6 +91,25 @@ def test_a_row_tells_in_how_many_runs_alignment_was_kept_and_what_it_gained(tmp_
     assert (told["alignment_kept"], plain["alignment_kept"]) == ("2", "")
 
 
+def test_where_no_test_set_was_opened_rows_are_compared_by_validation(tmp_path: Path) -> None:
+    opened = store(
+        tmp_path, {(task, method): v for task in ("a", "b") for method, v in (("full", THEIRS), ("head", OURS))}
+    )
+    rows = [{**run, "test": None} for run in opened["runs"]]
+    for run in rows:
+        file = Path(run["path"]) / "run.json"
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps(record | {"metric": {**record["metric"], "value": None}, "shift": {}}))
+    closed = {**opened, "by": "validation", "runs": rows}
+    full, head, *_ = found = compared(closed)
+    assert (full["rank"], head["rank"]) == (2, 1)
+    assert head["difference"]["mean"] == pytest.approx((np.mean(OURS) - np.mean(THEIRS)) / 2)
+    ((header, _),) = tables(found, places_of(closed))
+    assert "test" not in header
+    assert "of the validation metric" in to_markdown(found, places_of(closed))
+    assert "Validation metric against trained parameters: a, full, otdd: 0.11" in str(tradeoff(found))
+
+
 def test_differences_are_paired_by_seed() -> None:
     assert paired({0: 1.0, 2: 3.0}, {2: 2.5, 5: 0.0}) == {"mean": 0.5, "low": None, "high": None, "seeds": 1}
     assert paired({0: 1.0}, {1: 1.0}) is None

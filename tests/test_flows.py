@@ -30,8 +30,8 @@ from flows import adapt, slots, stages
 from flows.cli import app
 from orca.config import RunConfig, check_config
 from orca.errors import InputError, TrainingError
+from orca.finishing import RunResult
 from orca.plan import Plan, plan
-from orca.run import RunResult
 from orca.runs import list_runs
 from orca.store import Store
 from tests.patience import PATIENCE

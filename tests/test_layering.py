@@ -36,7 +36,7 @@ LEVELS = (
     ),
     ("model", "modelspec", "methods", "finetuning", "frozen", "train", "probe", "align", "bench", "shared_body"),
     ("evaluate", "pretrained", "predict", "report"),
-    ("config", "plan", "keys", "runs", "run", "labelled", "sweeps", "multitask"),
+    ("config", "plan", "keys", "runs", "finishing", "run", "labelled", "sweeps", "multitask"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = len(LEVELS)  # orca/__init__.py gathers the public names, so nothing inside orca imports from it

@@ -25,7 +25,7 @@ from flows.sweeps.runners import check_runner
 from flows.sweeps.table import SweepTable, planned, read_sweep
 from flows.sweeps.text import means_text
 from orca.errors import InputError
-from orca.runtime import read_json
+from orca.runtime import number, read_json
 from orca.store import Store
 from orca.sweeps.cells import cells
 from orca.sweeps.grid import check_grid, load_grid
@@ -130,6 +130,44 @@ def test_a_comparison_gives_means_over_seeds_and_says_how_the_test_set_was_used(
     assert json.loads((folder / "comparison.json").read_text()) == found["means"]
     assert all((folder / f"comparison.{kind}").is_file() for kind in ("md", "csv", "svg"))
     assert "opened once per run, after validation had chosen the epoch" in shown
+
+
+def test_a_grid_that_ends_with_finetune_leaves_test_sets_closed_until_a_run_is_resumed(
+    place: Path, tmp_path: Path
+) -> None:
+    grid = {"methods": ["full", "head"], "aligns": ["none"], "seeds": [0, 1]}
+    closed = write_grid(place, "closed", **grid, until="finetune")
+    found = document(command("sweep", closed, "--store", tmp_path, "--json"))
+    assert set(stages(tmp_path)) == {"embed", "align", "finetune"}
+    assert [(row["state"], row["test"]) for row in found["runs"]] == [("completed", None)] * 4
+    full, head = found["means"]
+    assert full["rank"] is full["test"]["mean"] is None
+    assert head["difference"]["mean"] == pytest.approx(head["validation"]["mean"] - full["validation"]["mean"])
+    shown = means_text(found, found["means"])
+    assert "test" not in shown.splitlines()[0].split()
+    assert "mean difference of the validation metric" in shown
+    assert "Test sets were not opened" in shown
+    name = found["runs"][0]["run"]
+    record = read_json(tmp_path / "runs" / name / "run.json")
+    assert (record["state"], record["metric"]["value"]) == ("validated", None)
+    assert record["validation"]["value"] == found["runs"][0]["validation"]
+    assert sorted(file.name for file in (tmp_path / "runs" / name).iterdir()) == ["config.yaml", "run.json"]
+    told = command("show", name, "--store", tmp_path).stdout
+    assert f"validated: trained and measured on validation; the test set was not opened\n  orca resume {name}" in told
+    assert f"  validation  {record['metric']['name']} {number(record['validation']['value'])}\n" in told
+
+    again = command("sweep", closed, "--store", tmp_path)
+    assert again.exit_code == 0, again.stderr
+    assert "8 in the store already, 0 to do" in again.stderr
+    resumed = command("resume", name, "--store", tmp_path)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert read_json(tmp_path / "runs" / name / "run.json")["state"] == "completed"
+    assert stages(tmp_path) == {"embed": 2, "align": 2, "finetune": 4, "evaluate": 1, "baselines": 1}
+    rows = document(command("sweep", closed, "--store", tmp_path, "--json"))["runs"]
+    assert [row["validation"] for row in rows] == [row["validation"] for row in found["runs"]]
+    opened = document(command("sweep", write_grid(place, "opened", **grid), "--store", tmp_path, "--json"))
+    assert all(row["test"] is not None for row in opened["runs"])
+    assert stages(tmp_path)["evaluate"] == 4
 
 
 def test_with_one_worker_a_run_is_finished_before_the_next_begins(place: Path, tmp_path: Path) -> None:

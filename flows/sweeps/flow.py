@@ -55,11 +55,12 @@ def report_task(
     label: str,
     config: dict[str, Any],
     done: dict[str, float],
+    tested: bool,  # noqa: FBT001
     store: str,
     online: bool,  # noqa: FBT001
 ) -> dict[str, Any]:
     """The folder of one run."""
-    return call(jobs.do_report, config, done, store, online)
+    return call(jobs.do_report, config, done, tested, store, online)
 
 
 @flow(name="sweep", flow_run_name="{name}", persist_result=False)
@@ -143,7 +144,8 @@ def _task(table: SweepTable, node: str) -> tuple[Any, RunConfig, dict[str, Any]]
     member = table.member(node)
     made = [table.results[name] for name in member.jobs if name in table.results]
     done = {result["name"]: result["seconds"] for result in made if not result["cached"]}
-    return report_task, member.cell.config, {"label": f"report-{label(member.cell)}", "done": done}
+    own = {"label": f"report-{label(member.cell)}", "done": done, "tested": member.tested}
+    return report_task, member.cell.config, own
 
 
 def launch(

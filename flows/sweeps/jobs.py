@@ -15,11 +15,12 @@ from typing import Any
 from orca import run
 from orca.config import RunConfig
 from orca.errors import InputError, TrainingError
+from orca.finishing import finish, validate
 from orca.keys import documents
 from orca.plan import STAGES, Plan, plan
 from orca.runtime import read_json
 from orca.store import StageRef, Store
-from orca.sweeps.sharing import TAKES
+from orca.sweeps.sharing import TAKES, TESTING
 from orca.sweeps.trials import Trials, step_of
 
 
@@ -50,12 +51,19 @@ def do_stage(config: dict[str, Any], stage: str, key: str, store: str, online: b
     return {"name": ref.name, "key": ref.key, "seconds": ref.seconds, "cached": ref.cached}
 
 
-def do_report(config: dict[str, Any], done: dict[str, float], store: str, online: bool) -> dict[str, Any]:  # noqa: FBT001
+def do_report(
+    config: dict[str, Any],
+    done: dict[str, float],
+    tested: bool,  # noqa: FBT001
+    store: str,
+    online: bool,  # noqa: FBT001
+) -> dict[str, Any]:
     """Gathers the folder of a run whose stages are in the store.
 
     Args:
         config: the run's configuration.
         done: seconds of the stages that were not there before.
+        tested: whether its test set was opened; else the folder has a record alone.
         store: the store's folder.
         online: whether the hub may be asked for weights.
 
@@ -63,9 +71,9 @@ def do_report(config: dict[str, Any], done: dict[str, float], store: str, online
         The record of the run.
     """
     made, place = _prepare(config, store, online=online)
-    refs = [_found(made, place, stage) for stage in STAGES]
+    refs = [_found(made, place, stage) for stage in STAGES if tested or stage not in TESTING]
     stages = [replace(ref, cached=ref.name not in done, seconds=done.get(ref.name, ref.seconds)) for ref in refs]
-    return run.finish(made, place, stages).record
+    return finish(made, place, stages).record if tested else validate(made, place, stages)
 
 
 def _prepare(config: dict[str, Any], store: str, *, online: bool) -> tuple[Plan, Store]:

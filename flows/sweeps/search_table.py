@@ -66,7 +66,8 @@ class SearchTable(SweepTable):
             study.best = study.trials.best()
             study.chosen = study.planned.at(study.best.settings) if study.best else []
         if chosen := [cell for study in self.studies for cell in study.chosen]:
-            self.take(share(chosen, self.store, online=online))
+            tested = self._search.studies[0].grid.tested
+            self.take(share(chosen, self.store, online=online, tested=tested))
         self._write()
 
     def trial_rows(self) -> list[Row]:
@@ -143,4 +144,4 @@ def plan_table(grid: Grid, store: Store, name: str, *, online: bool = False, **o
     """
     if grid.search == "optuna":
         return SearchTable(store, name, plan_search(grid, store, name, online=online), **options)
-    return SweepTable(store, name, share(cells(grid), store, online=online), **options)
+    return SweepTable(store, name, share(cells(grid), store, online=online, tested=grid.tested), **options)

@@ -58,6 +58,7 @@ class SweepTable:
     def take(self, sharing: Sharing) -> None:
         """Makes these the runs of the sweep."""
         self.sharing = sharing
+        self._facts["by"] = "test" if all(member.tested for member in sharing.members) else "validation"
         self.rows = [self._row(member) for member in sharing.members]
         if sharing.members:
             self._facts["axes"] = list(sharing.members[0].cell.place)
@@ -142,7 +143,7 @@ class SweepTable:
             self._write()
 
     def _ended(self, record: Mapping[str, Any]) -> Row:
-        """What the table tells of a finished run, wherever its store was when it ran."""
+        """What the table tells of a finished run, wherever its store was when it ran; one not tested has no test."""
         metric, path = record["metric"], (self.store.runs_dir / record["run"]).absolute()
         kept = {"metric": metric["name"], "higher_is_better": metric["higher_is_better"], "test": metric["value"]}
         return {"state": "completed", **kept, "validation": record["validation"]["value"], "path": str(path)}

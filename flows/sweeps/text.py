@@ -9,6 +9,7 @@ from flows.terminal import table
 from orca.runtime import number
 
 HONEST = "The test set was opened once per run, after validation had chosen the epoch; choose among rows by validation."
+CLOSED = "Test sets were not opened: the grid ends with finetune. orca resume RUN opens that of one run, at the end."
 CHOSEN = "The test set was opened for the best trial of each study alone, once per run, after validation had chosen it."
 
 
@@ -18,7 +19,8 @@ def ended_text(row: Mapping[str, Any]) -> str:
         str(row[key]) if key == "variant" else f"{key} {row[key]}" for key in row if key == "variant" or "." in key
     ]
     name = f"{row.get('run')} ({', '.join(varied)})" if varied else row.get("run")
-    said = f"{row.get('metric')} {number(row.get('test'))}"
+    closed = row.get("test") is None and row.get("validation") is not None
+    said = f"validation {number(row['validation'])}" if closed else f"{row.get('metric')} {number(row.get('test'))}"
     if "trial" in row:
         name = f"{row['task']} {row['body']} {row['align']} {row['method']}, trial {row['trial']}"
         said = f"validation {number(row['validation'])}"
@@ -67,7 +69,8 @@ def means_text(document: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> s
     if not rows:
         return ""
     told = [f"{table(lines, header)}\n" for header, lines in tables(rows, places_of(document))]
-    return "\n".join([*told, reading(rows), CHOSEN if "trials" in document else HONEST])
+    tested = CHOSEN if "trials" in document else HONEST
+    return "\n".join([*told, reading(rows), tested if document.get("by", "test") == "test" else CLOSED])
 
 
 def _axes(document: Mapping[str, Any]) -> list[str]:

@@ -31,30 +31,33 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
 
     Returns:
         A row for each place of the grid, seeds apart: its place on each axis; ``metric`` and ``higher_is_better``;
-        ``seeds`` that are completed ``of`` how many; ``test``, ``validation`` and ``seconds`` as ``mean`` and
-        ``spread``, the sample standard deviation, None of one run; ``shift``, and the ``drop`` from the test metric to
-        it, by name; ``kept``, in how many of the aligned runs the probe on validation preferred the aligned embedder,
-        and by how much the kept one is better there, None where none was aligned; ``trained`` parameters;
-        ``peak_memory_mb``, the most of all seeds; the ``difference`` of the test
-        metric to that of the task's first row, as in :func:`paired`; ``rank``, the mean over tasks of its place among
-        rows, 1 the best, None where there is one task, or one lacks this row.
+        ``seeds`` that are completed ``of`` how many; ``by``, the metric that rows are compared by: validation where no
+        test set was opened; ``test``, ``validation`` and ``seconds`` as ``mean`` and ``spread``, the sample standard
+        deviation, None of one run; ``shift``, and the ``drop`` from the test metric to it, by name; ``kept``, in how
+        many of the aligned runs the probe on validation preferred the aligned embedder, and by how much the kept one is
+        better there, None where none was aligned; ``trained`` parameters; ``peak_memory_mb``, the most of all seeds;
+        the ``difference`` to the task's first row, as in :func:`paired`; ``rank``, the mean over tasks of its place
+        among rows, 1 the best, None where there is one task, or one lacks this row.
     """
     groups: dict[str, tuple[Row, list[Mapping[str, Any]]]] = {}
     places = places_of(document)
     for run in document["runs"]:
         place = {axis: run[axis] for axis in places}
         groups.setdefault(canonical(place), (place, []))[1].append(run)
-    rows, tests = [], []
+    by = document.get("by", "test")
+    rows, values = [], []
     for place, members in groups.values():
         done = [run for run in members if run["state"] == "completed"]
-        tests.append({run["seed"]: run["test"] for run in done if run["test"] is not None})
+        values.append({run["seed"]: run[by] for run in done if run[by] is not None})
         metric = {name: (done or members)[0].get(name) for name in ("metric", "higher_is_better")}
-        values = {name: spread([run[name] for run in done]) for name in ("test", "validation")}
-        rows.append({**place, **metric, "seeds": len(done), "of": len(members), **values, **_of_records(done)})
+        spreads = {name: spread([run[name] for run in done]) for name in ("test", "validation")}
+        rows.append(
+            {**place, **metric, "seeds": len(done), "of": len(members), "by": by, **spreads, **_of_records(done)}
+        )
     first: dict[str, int] = {}
     for at, row in enumerate(rows):
         reference = first.setdefault(row["task"], at)
-        row["difference"] = None if at == reference else paired(tests[at], tests[reference])
+        row["difference"] = None if at == reference else paired(values[at], values[reference])
     _rank(rows, places)
     return [finite(row) for row in rows]
 
@@ -146,9 +149,9 @@ def _rank(rows: Sequence[Row], places: Sequence[str]) -> None:
     ranks: dict[str, list[float]] = {}
     for task in tasks:
         mine = [
-            (-row["test"]["mean"] if row["higher_is_better"] else row["test"]["mean"], name)
+            (-row[row["by"]]["mean"] if row["higher_is_better"] else row[row["by"]]["mean"], name)
             for row, name in zip(rows, names, strict=True)
-            if row["task"] == task and row["test"]["mean"] is not None
+            if row["task"] == task and row[row["by"]]["mean"] is not None
         ]
         for value, name in mine:
             better, equal = sum(other < value for other, _ in mine), sum(other == value for other, _ in mine)
@@ -201,14 +204,16 @@ def tables(rows: Sequence[Row], places: Sequence[str]) -> list[Table]:
 
 def _main(rows: Sequence[Row], varied: Sequence[str], shifts: Sequence[str]) -> Table:
     ranked = ["rank"] if any(row["rank"] is not None for row in rows) else []
-    header = [*varied, "metric", "test", *(f"{name} (drop)" for name in shifts), "to the first row", "validation"]
+    tested = any(row["by"] == "test" for row in rows)
+    header = [*varied, "metric", *(["test"] if tested else []), *(f"{name} (drop)" for name in shifts)]
+    header += ["to the first row", "validation"]
     aligned = ["alignment kept"] if any(row["kept"] for row in rows) else []
     header += [*aligned, "trained", "seconds", "MiB", "seeds", *ranked]
     lines = []
     for row in rows:
         seeds = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
-        line = [*(_cell(row[axis]) for axis in varied), row["metric"] or "-", _pair(row["test"]), *_drops(row, shifts)]
-        line += [_interval(row["difference"]), _pair(row["validation"])]
+        line = [*(_cell(row[axis]) for axis in varied), row["metric"] or "-", *([_pair(row["test"])] if tested else [])]
+        line += [*_drops(row, shifts), _interval(row["difference"]), _pair(row["validation"])]
         if aligned:
             line.append(f"{row['kept']['kept']} of {row['kept']['runs']}" if row["kept"] else "-")
         line += [number(row["trained"]), _pair(row["seconds"]), number(row["peak_memory_mb"]), seeds]
@@ -243,10 +248,10 @@ def reading(rows: Sequence[Row]) -> str:
     told = [f"{name}: {'higher' if higher else 'lower'} is better." for name, higher in better.items()]
     if any(row["of"] > 1 for row in rows):
         told.append("Mean ± standard deviation over seeds.")
-    if any(row["difference"] for row in rows):
+    if found := {row["by"] for row in rows if row["difference"]}:
         told.append(
-            f"To the first row: the mean difference of the test metric, paired over seeds, with Student's {LEVEL:.0%} "
-            "interval where there are several; one that holds 0 tells no difference."
+            f"To the first row: the mean difference of the {' or '.join(found)} metric, paired over seeds, with "
+            f"Student's {LEVEL:.0%} interval where there are several; one that holds 0 tells no difference."
         )
     if _shifts(rows):
         told.append("Drop: the metric on the shift set less that on the test set.")

@@ -158,9 +158,18 @@ class Grid(BaseModel):
         default="all",
         description="all: every combination of the settings; random: some drawn; optuna: drawn by what came before.",
     )
+    until: Literal["finetune", "evaluate"] = Field(
+        default="evaluate",
+        description="The last stage of the runs; finetune leaves test sets closed and compares by validation.",
+    )
     samples: int | None = Field(default=None, ge=1, le=MOST, description="How many draws a search makes.")
     seed: int | None = Field(default=None, ge=0, description="Of the draws of a search, 0 if unset.")
     prune: bool = Field(default=True, description="Whether a search by Optuna stops trials that lag behind.")
+
+    @property
+    def tested(self) -> bool:
+        """Whether the runs open their test sets."""
+        return self.until == "evaluate"
 
     def label(self, entry: str | Mapping[str, Any]) -> str:
         """The name of a task's entry in tables and in ``exclude``."""

@@ -16,6 +16,7 @@ from orca.sweeps.cells import Cell
 # What each stage takes from those before it, and what must be there beside. Source features are for aligned runs alone.
 TAKES = {"embed": (), "align": ("embed",), "finetune": ("embed", "align"), "evaluate": ("align", "finetune")}
 BESIDE = {"align": "source", "evaluate": "baselines"}
+TESTING = ("baselines", "evaluate")  # the stages that open the test set
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Member:
         run: its name in the store; empty if it cannot start.
         jobs: names of its stage executions, in their order.
         finished: whether it lies finished in the store.
+        tested: whether its test set is opened.
         fault: why it cannot start.
     """
 
@@ -58,6 +60,7 @@ class Member:
     run: str = ""
     jobs: tuple[str, ...] = ()
     finished: bool = False
+    tested: bool = True
     fault: str | None = None
 
     @property
@@ -107,10 +110,11 @@ class Sharing:
         return ", ".join(parts)
 
 
-def share(cells: Sequence[Cell], store: Store, *, online: bool = False) -> Sharing:
+def share(cells: Sequence[Cell], store: Store, *, online: bool = False, tested: bool = True) -> Sharing:
     """Plans all runs and finds what they share. Nothing is built.
 
-    A run that cannot start, since its data is missing for example, is a member with a fault.
+    A run that cannot start, since its data is missing for example, is a member with a fault. Those that are not to be
+    tested end with training.
 
     Raises:
         InputError: no run can start.
@@ -131,7 +135,7 @@ def share(cells: Sequence[Cell], store: Store, *, online: bool = False) -> Shari
         runs.add(run)
         names: dict[str, str] = {}
         for stage in ("source", "baselines", *STAGES):
-            if stage not in found:
+            if stage not in found or (stage in TESTING and not tested):
                 continue
             before = (*TAKES.get(stage, ()), BESIDE.get(stage))
             needs = tuple(names[stage] for stage in before if stage in names)
@@ -140,8 +144,8 @@ def share(cells: Sequence[Cell], store: Store, *, online: bool = False) -> Shari
             if job.name not in jobs and store.find(stage, found[stage]):
                 there.add(job.name)
             jobs.setdefault(job.name, job)
-        finished = there.issuperset(names.values()) and is_finished(store, run)
-        members.append(Member(cell, run, tuple(names.values()), finished))
+        finished = there.issuperset(names.values()) and is_finished(store, run, tested=tested)
+        members.append(Member(cell, run, tuple(names.values()), finished, tested))
     if not runs:
         reasons = dict.fromkeys(member.fault for member in members)
         raise InputError("no run can start:\n" + "\n".join(f"  - {reason}" for reason in reasons))
