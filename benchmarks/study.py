@@ -8,6 +8,7 @@ the ``SWEEP.json`` that is there stay where the sweep has not done them anew.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ class Difference(NamedTuple):
 
     Attributes:
         mean: of the differences of the validation metric, in its unit.
-        share: the mean as a share of the error of the first variant (of what it lacks to 1, where higher is better).
+        share: the mean as a share of the error of the first variant (of what it lacks to 1, where higher is better);
+            NaN where that has none.
         spread: the larger of the two variants' sample standard deviations over seeds.
         seeds: how many both have.
     """
@@ -88,7 +90,8 @@ def difference(runs: Sequence[Run], task: str, variant: str, first: str) -> Diff
     mean = statistics.fmean(ours[seed] - theirs[seed] for seed in seeds) * (1 if up else -1)
     base = statistics.fmean(theirs[seed] for seed in seeds)
     spread = max(statistics.stdev([of[seed] for seed in seeds]) if len(seeds) > 1 else 0.0 for of in (ours, theirs))
-    return Difference(mean, mean / ((1 - base) if up else base), spread, len(seeds))
+    lacking = (1 - base) if up else base
+    return Difference(mean, mean / lacking if lacking else math.nan, spread, len(seeds))
 
 
 def pairs(runs: Sequence[Run], task: str, variant: str, first: str) -> list[Difference]:
@@ -99,16 +102,20 @@ def pairs(runs: Sequence[Run], task: str, variant: str, first: str) -> list[Diff
 
 
 def ranks(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> dict[str, float]:
-    """The mean of a variant's rank by its mean on validation, 1 the best, over the tasks that all variants have."""
+    """The mean of a variant's rank by its mean on validation, 1 the best, over the tasks that all variants have.
+
+    The mean is that of the seeds that all variants have.
+    """
     from scipy.stats import rankdata
 
     places: dict[str, list[float]] = {variant: [] for variant in variants}
     for task in tasks:
-        values = {variant: list(by_seed(runs, task, variant).values()) for variant in variants}
-        if not all(values.values()):
+        values = {variant: by_seed(runs, task, variant) for variant in variants}
+        seeds = set.intersection(*(set(found) for found in values.values()))
+        if not seeds:
             continue
         up = next(run["higher_is_better"] for run in runs if run["task"] == task)
-        errors = [statistics.fmean(values[variant]) * (-1 if up else 1) for variant in variants]
+        errors = [statistics.fmean(values[v][seed] for seed in seeds) * (-1 if up else 1) for v in variants]
         for variant, rank in zip(variants, rankdata(errors), strict=True):
             places[variant].append(float(rank))
     return {variant: statistics.fmean(found) for variant, found in places.items() if found}
@@ -150,10 +157,11 @@ def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str])
             if probe["probe_kept"] is not None and probe["probe_unaligned"]
         ]
         first = variant == variants[FIRST]
+        shares = [one.share for one in known if not math.isnan(one.share)]
         cells = [
             "-" if first else ", ".join(map(str, counts)),
             "-" if first else f"{sum(one.mean > 0 for one in known)} of {len(known)}",
-            "-" if first or not known else f"{statistics.fmean(one.share for one in known):+.1%}",
+            "-" if first or not shares else f"{statistics.fmean(shares):+.1%}",
             "-" if first else f"{sum(mean < -spread for mean, spread in single)} of {len(single)}",
             f"{placed[variant]:.2f}" if variant in placed else "-",
             f"{kept} of {len(probes)}" if probes else "-",
@@ -167,9 +175,9 @@ def shifts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -
     """A table of test metrics, in the distribution of training and in each shift set, means over seeds."""
     lines = [f"| task | set | {' | '.join(variants)} |", f"|---|---|{'---|' * len(variants)}"]
     for task in tasks:
-        done = [run for run in runs if run["task"] == task and "shift" in run]
+        done = [run for run in runs if run["task"] == task and run.get("test") is not None and "shift" in run]
         for name in ["test", *dict.fromkeys(name for run in done for name in run["shift"])]:
-            found = [{"test": run["test"], **run["shift"]}[name] for run in done]
+            found = [{"test": run["test"], **run["shift"]}.get(name) for run in done]
             by = [
                 [value for value, run in zip(found, done, strict=True) if run["variant"] == v and value is not None]
                 for v in variants

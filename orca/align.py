@@ -8,6 +8,8 @@ alignment cannot do harm unnoticed. ``keep: last`` is without that guard, for co
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,12 +25,14 @@ from orca.batches import to_batch
 from orca.checkpoint import Checkpoint, load_tensors, save_tensors
 from orca.dense import filled
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
+from orca.errors import TrainingError
 from orca.model import AdaptedModel
 from orca.probe import probe, surely_less
 from orca.registry import Choices
 from orca.runtime import generator, rng
 from orca.types import Examples, LabeledSet, TargetKind
 
+log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
 
 
@@ -88,6 +92,7 @@ class AlignState:
 
     epoch: int = 0
     stopped: bool = False
+    diverged: bool = False
     best_epoch: int = 0
     best_probe: float = float("inf")
     first_probe: float = float("inf")
@@ -154,7 +159,11 @@ class Align:
         )
 
     def run(self, train: Examples, val: Examples, *, progress: Progress) -> AlignState:
-        """Aligns to the end, from the checkpoint if there is one; the model then holds the kept embedder."""
+        """Aligns to the end, from the checkpoint if there is one; the model then holds the kept embedder.
+
+        Raises:
+            TrainingError: it diverged, and ``keep: last`` leaves no embedder to go on with.
+        """
         config, state = self.config, self.state
         labels = pseudo_labels(train.y, self.model.layout.target, classes=config.pseudo_labels, seed=self.seed)
         frequencies = torch.from_numpy(np.bincount(labels) / len(labels))
@@ -172,7 +181,8 @@ class Align:
             begun = time.perf_counter()
             value = self._step(objective, train, labels)
             state.epoch += 1
-            state.stopped = self._settled(value)
+            state.diverged = not math.isfinite(value)
+            state.stopped = state.diverged or self._settled(value)
             record: dict[str, Any] = {"epoch": state.epoch, "objective": value, "probe": None}
             if state.epoch % config.probe_every == 0 or state.epoch == config.epochs or state.stopped:
                 record["probe"] = self._probe(small)
@@ -181,6 +191,8 @@ class Align:
             self.checkpoint.save()
             left = (time.perf_counter() - started) / (state.epoch - first) * (config.epochs - state.epoch)
             progress({"stage": "align", "epochs": config.epochs, "left": left, **record})
+        if state.diverged:
+            self._tell_of_divergence()
         if config.keep == "last":
             state.best_epoch, state.best_probe = state.epoch, state.history[-1]["probe"]
             return state
@@ -189,16 +201,28 @@ class Align:
         return state
 
     def _step(self, objective: Objective, train: Examples, labels: np.ndarray) -> float:
-        """One step of the optimiser over samples of every class; returns the discrepancy."""
+        """One step of the optimiser over samples of every class; returns the discrepancy, NaN where it has none."""
         index = self._sample(labels)
         x, _, length = to_batch(train, index, self.device)
         self.model.embedder.train()
         tokens = self.model.embedder(x, length)
-        value = objective(self._features(tokens.x, tokens.mask), torch.from_numpy(labels[index]).to(self.device))
+        features = self._features(tokens.x, tokens.mask)
+        if not bool(features.isfinite().all()):  # the step before was too large
+            return math.nan
+        value = objective(features, torch.from_numpy(labels[index]).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         self.optimizer.step()
         return float(value.detach())
+
+    def _tell_of_divergence(self) -> None:
+        said = (
+            f"alignment diverged in step {self.state.epoch}: the embedded data is not finite; "
+            f"lower align.lr (now {self.config.lr:g})"
+        )
+        if self.config.keep == "last":
+            raise TrainingError(said)
+        log.warning("%s; it ends there, and the embedder that the probe preferred until then goes on", said)
 
     def _sample(self, labels: np.ndarray) -> np.ndarray:
         """Rows of the training set: equally many of each class, as far as it has them."""

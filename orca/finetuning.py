@@ -29,6 +29,9 @@ class FinetuneConfig(BaseModel):
     train_embedder: bool | None = Field(
         default=None, description="Whether the embedder trains too; unset is as the method has it."
     )
+    train_predictor: bool | None = Field(
+        default=None, description="Whether the predictor trains too; unset is as the method has it."
+    )
     epochs: int = Field(default=10, ge=1, description="Passes over the training set.")
     batch_size: int = Field(default=32, ge=1, description="Samples per optimiser step.")
     accumulate: int = Field(default=1, ge=1, description="Micro-batches that a step is computed in, to save memory.")
@@ -74,7 +77,8 @@ class FinetuneConfig(BaseModel):
     @property
     def choice(self) -> MethodChoice:
         """The method with what is chosen of it."""
-        return MethodChoice(name=self.method, options=self.options, train_embedder=self.train_embedder)
+        switches = {"train_embedder": self.train_embedder, "train_predictor": self.train_predictor}
+        return MethodChoice(name=self.method, options=self.options, **switches)
 
     @model_validator(mode="after")
     def _method_can_do_it(self) -> FinetuneConfig:
@@ -89,7 +93,8 @@ class FinetuneConfig(BaseModel):
         """What the result of the stage depends on."""
         fields = type(self).model_fields
         alone = {name for name in self.LATER if getattr(self, name) == fields[name].default}
-        return self.model_dump(exclude=alone | {"options", "train_embedder"}) | self.choice.document()
+        told = {"options", "train_embedder", "train_predictor"}  # as the method tells them
+        return self.model_dump(exclude=alone | told) | self.choice.document()
 
 
 def rate_factor(step: int, total: int, warmup: float) -> float:
@@ -101,7 +106,7 @@ def rate_factor(step: int, total: int, warmup: float) -> float:
 
 
 def make_optimizer(chosen: dict[str, list[nn.Parameter]], config: FinetuneConfig) -> torch.optim.AdamW:
-    """AdamW with the rate of each layer group; weight decay for matrices only."""
+    """AdamW with the rate of each layer group; weight decay for matrices only, which the rows of ia3 are not."""
     blocks = {name: int(name.removeprefix("block.")) for name in chosen if name.startswith("block.")}
     last = max(blocks.values(), default=0)
     rates = {name: config.lr * config.layer_decay ** (last - number) for name, number in blocks.items()}
@@ -110,7 +115,7 @@ def make_optimizer(chosen: dict[str, list[nn.Parameter]], config: FinetuneConfig
     for name, parameters in chosen.items():
         rate = rates.get(name, config.lr)
         for decays in (True, False):
-            part = [p for p in parameters if (p.ndim > 1) == decays]
+            part = [p for p in parameters if ((p.squeeze() if name == INSERTED else p).ndim > 1) == decays]
             if part:
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": part, "lr": rate, "peak": rate, "weight_decay": decay})

@@ -161,12 +161,15 @@ class AdaptedModel(nn.Module):
     def merge(self) -> None:
         """Folds what the method inserted into the body's weights: the same function but for rounding, of plain layers.
 
+        Where the method inserts nothing, nothing changes.
+
         Raises:
             InputError: it cannot be folded.
         """
-        if self.spec.method is not None:
-            self.spec.method.merge(self.encoder)
-        self.spec = self.spec.model_copy(update={"method": None, "base": None})
+        method = self.spec.method
+        if method is not None and method.method.insertion is not None:
+            method.merge(self.encoder)
+            self.spec = self.spec.model_copy(update={"method": None, "base": None})
 
     def untrained(self) -> set[str]:
         """Names of the parameters that are as the body has them, because the method leaves them alone."""

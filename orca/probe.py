@@ -88,6 +88,8 @@ def surely_less(errors: np.ndarray, than: np.ndarray) -> bool:
 def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.dtype | None) -> np.ndarray:
     """The errors of a ridge regression on the model's frozen features, by validation sample (n,); lower is better.
 
+    Where a feature is not finite, no regression can be fitted and all errors are infinite.
+
     Args:
         model: embedder and encoder are used, the predictor is not.
         train: what the regression is fitted on; small.
@@ -112,6 +114,8 @@ def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.d
             for part in (train, val)
         ]
     (x, y, *_), (x_val, y_val, *samples) = pairs
+    if not (np.isfinite(x).all() and np.isfinite(x_val).all()):
+        return np.full(len(val), np.inf)
     errors = ridge_errors(x.astype(np.float64), y, x_val.astype(np.float64), y_val, layout.target)
     for sample in samples:  # fields: the mean over a sample's tokens
         counts = np.bincount(sample)

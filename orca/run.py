@@ -113,7 +113,8 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
         )
         save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
         kept = f"epoch {state.best_epoch}" if state.best_epoch else UNALIGNED
-        report = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.best_probe}
+        report: dict[str, Any] = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.best_probe}
+        report |= {"diverged": True} if state.diverged else {}
         write_json(out / "report.json", {"objective": config.align.objective, "epochs": state.epoch, **report})
         write_history(out, [*state.history, report])
 

@@ -12,6 +12,7 @@ import torch
 from orca import align as align_module
 from orca.align import Align, AlignConfig, pseudo_labels
 from orca.discrepancies import DISCREPANCIES
+from orca.errors import TrainingError
 from orca.types import LabeledSet
 from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
 
@@ -107,6 +108,28 @@ def test_it_stops_when_the_distance_no_longer_falls(tmp_path) -> None:
     _, state = aligned(tmp_path, epochs=80, lr=1e-9, min_improvement=0.05)
     assert state.stopped
     assert 20 <= state.epoch < 80
+
+
+@pytest.mark.parametrize("objective", DISCREPANCIES.names())
+def test_an_alignment_that_diverges_ends_with_the_unaligned_embedder_and_says_what_to_change(
+    objective: str, tmp_path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unaligned = tiny_adapted().embedder.state_dict()
+    model, state = aligned(tmp_path, objective=objective, lr=1e38)
+    assert (state.diverged, state.best_epoch) == (True, 0)
+    assert state.epoch < 12
+    assert all(torch.equal(value, unaligned[key]) for key, value in model.embedder.state_dict().items())
+    assert "alignment diverged in step 2: the embedded data is not finite; lower align.lr (now 1e+38)" in caplog.text
+
+
+def test_a_diverged_alignment_that_is_always_to_be_kept_is_a_fault(tmp_path) -> None:
+    with pytest.raises(TrainingError, match=r"alignment diverged in step 2.*lower align\.lr"):
+        aligned(tmp_path, lr=1e38, keep="last")
+
+
+def test_the_guard_is_no_part_of_the_key_of_work_that_was_stored_before_it_could_be_left_out() -> None:
+    assert "keep" not in AlignConfig().document()
+    assert AlignConfig(keep="last").document() == {**AlignConfig().document(), "keep": "last"}
 
 
 class Stopped(Exception):  # noqa: N818

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import tasks
+from benchmarks import tasks, train
 from benchmarks.table import BEGIN, END, fill, lacks_markers, made_by, markdown, number, rows_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,3 +174,13 @@ def test_runs_are_listed_once_and_a_run_that_fails_does_not_stop_the_others(monk
     assert found == [RECORD]
     assert faults == ["made-up full b seed 0: the loss became nan"]
     assert "[2/3] made-up full b seed 0: the loss became nan" in capsys.readouterr().err
+
+
+def test_the_two_ways_of_training_a_head_reach_the_same(capsys) -> None:
+    train.main(["--samples", "48", "--epochs", "3", "--plain-epochs", "2", "--json"])
+    made = json.loads(capsys.readouterr().out)
+    assert [len(made[way]["train_loss"]) for way in ("once", "plain")] == [3, 2]
+    assert made["gap"]["train_loss"] < 1e-4
+    assert made["gap"]["val_metric"] <= 1 / 48
+    train.main(["--samples", "48", "--epochs", "2", "--plain-epochs", "1"])
+    assert "over 1 epochs both ways: losses differ by" in capsys.readouterr().out

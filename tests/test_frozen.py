@@ -130,6 +130,15 @@ def test_labels_are_shares_of_the_neighbours_and_numbers_their_means() -> None:
     torch.testing.assert_close(numbers(tokens((9.0, 0.0)), None), torch.tensor([[2.0, 20.0]]), atol=1e-3, rtol=0)
 
 
+def test_neighbours_answer_large_numbers_exactly_in_mixed_precision_too() -> None:
+    numbers = neighbours("scalar", 3, neighbours=2, temperature=1e6)
+    numbers.remember(
+        torch.tensor([[1.0, 0.0], [1.0, 0.1], [-2.0, -0.1]]), torch.tensor([[2001.0, 0], [2003, 0], [9, 9]])
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert numbers(tokens((9.0, 0.0)), None)[0, 0].item() == pytest.approx(2002, abs=0.01)
+
+
 @pytest.mark.parametrize("target", ["classes", "multilabel", "scalar"])
 def test_neighbours_answer_what_was_seen_and_are_stored_with_the_model(target: str, tmp_path) -> None:
     model, report = fit(tmp_path / "work", target, method="knn", options={"neighbours": 1})
@@ -147,7 +156,7 @@ def test_neighbours_have_no_say_on_fields_and_no_embedder_to_train() -> None:
     with pytest.raises(InputError, match="'knn' answers classes, multilabel, scalar; the target is field; choose"):
         MethodChoice(name="knn").check_task(LAYOUTS["field"])
     MethodChoice(name="full").check_task(LAYOUTS["field"])
-    with pytest.raises(ValueError, match="nothing trains in 'knn'; leave finetune.train_embedder out"):
+    with pytest.raises(ValueError, match="nothing trains in 'knn'; leave finetune.train_embedder and "):
         orca.train.FinetuneConfig(method="knn", train_embedder=True)
 
 

@@ -60,6 +60,17 @@ def test_merging_changes_nothing_beyond_rounding_and_leaves_plain_layers(name: s
     assert torch.equal(AdaptedModel.from_pretrained(tmp_path)(X, LENGTH), model(X, LENGTH))
 
 
+@pytest.mark.parametrize("name", [m.name for m in METHODS if m.pretrained and m.insertion is None])
+def test_where_nothing_was_inserted_merging_leaves_a_model_that_loads_as_it_was(name: str, tmp_path) -> None:
+    model = based(name, "bert", tmp_path / "body")
+    spec = model.spec
+    model.merge()
+    assert model.spec == spec
+    model.save_pretrained(tmp_path / "merged")
+    x = tiny_examples("classes", 6).x
+    assert np.array_equal(AdaptedModel.from_pretrained(tmp_path / "merged").scores(x), model.scores(x))
+
+
 @pytest.mark.parametrize("name", ["prompt", "prefix", "adapter"])
 def test_what_cannot_be_folded_in_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"what '{name}' inserts cannot be folded into the body's weights"):
@@ -180,7 +191,7 @@ def test_a_prompt_starts_from_words_of_the_body_names_of_the_classes_or_noise(fa
     body = tiny_body(family)
     words = torch.stack([body.embed(torch.full((1, 3), i), torch.ones(1, 3, dtype=torch.bool))[0] for i in range(64)])
     tokens = started(body, tokens=3)
-    distance = (words - tokens).norm(dim=-1).min(0)
+    distance = (words[:, :1] - tokens).norm(dim=-1).min(0)  # each at the first position
     assert distance.values.max() < 1e-5
     assert distance.indices.min() > 3  # none of the special tokens
     body = tiny_body(family)
@@ -191,11 +202,22 @@ def test_a_prompt_starts_from_words_of_the_body_names_of_the_classes_or_noise(fa
     assert 0.015 < noise.std() < 0.025
 
 
+@every_family
+def test_a_prompt_may_be_longer_than_the_body_has_positions_or_words(family: str) -> None:
+    assert started(tiny_body(family), tokens=90).shape == (90, 16)
+    names = started(tiny_body(family), ("", "w5"), tokens=70, start="labels")  # the first has no token
+    torch.testing.assert_close(names[0], embedded(tiny_body(family), ["w5"])[0])
+    assert started(tiny_body(family), ("",), tokens=5, start="labels").shape == (5, 16)
+
+
 def test_a_prompt_of_names_needs_names_which_is_told_before_any_work() -> None:
     prompt = MethodChoice(name="prompt", options={"start": "labels"})
     with pytest.raises(InputError, match="start is labels, but the task names no classes; choose words or noise"):
         prompt.check_task(LAYOUTS["field"])
     prompt.check_task(replace(LAYOUTS["classes"], classes=("up", "down")))
+    first = MethodChoice(name="peft-ft", options={"first": "prompt", "options": {"start": "labels"}})
+    with pytest.raises(InputError, match="start is labels, but the task names no classes"):
+        first.check_task(LAYOUTS["field"])
 
 
 def test_lora_changes_the_chosen_projections_alone_and_fused_ones_once() -> None:

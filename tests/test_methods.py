@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from orca.bodies import FAMILIES
 from orca.config import check_config
 from orca.errors import InputError
 from orca.methods import METHODS, MethodChoice
+from orca.methods.chained import FirstOptions
 from orca.model import AdaptedModel
 from orca.train import FinetuneConfig, loss_of, make_optimizer
 from tests.tiny import tiny_adapted, tiny_config, tiny_examples
@@ -24,6 +25,9 @@ every_phase = pytest.mark.parametrize(("name", "phase"), PHASES)
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 MARKS = {"lora": ".lora_", "ia3": ".ia3_", "adapter": ".adapter.", "prompt": ".prompt.", "prefix": ".prefix."}
 LACKS = {("bitfit", "modernbert")}  # it has no biases
+
+
+FIRSTS = get_args(FirstOptions.model_fields["first"].annotation)
 
 
 def choice_of(name: str) -> MethodChoice:
@@ -86,6 +90,24 @@ def test_exactly_the_chosen_parameters_get_a_gradient_and_only_they_move(family:
     assert touched <= moved <= wanted(model, name, phase)
 
 
+@every_family
+@pytest.mark.parametrize("first", FIRSTS)
+def test_any_method_may_come_first_and_everything_trains_then(first: str, family: str) -> None:
+    model, choice = tiny_adapted("classes", family), MethodChoice(name="peft-ft", options={"first": first})
+    model.equip(choice)
+    if (first, family) in LACKS:
+        with pytest.raises(
+            InputError, match="'peft-ft' finds nothing in this body to train: it trains biases, .* first"
+        ):
+            choice.apply(model.layer_groups(), 0)
+        return
+    for phase, told in enumerate((wanted(model, first), wanted(model, "full"))):
+        model.zero_grad()
+        choice.apply(model.layer_groups(), phase)
+        backward(model)
+        assert {n for n, p in model.named_parameters() if p.grad is not None} == told
+
+
 @every_phase
 def test_a_second_method_undoes_the_first(name: str, phase: int) -> None:
     model, choice = equipped(name)
@@ -95,15 +117,21 @@ def test_a_second_method_undoes_the_first(name: str, phase: int) -> None:
 
 
 @pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("part", ["embedder", "predictor"])
 @every_phase
-def test_the_switch_decides_of_the_embedder_and_of_nothing_else(name: str, phase: int, *, train: bool) -> None:
+def test_a_switch_decides_of_embedder_or_predictor_and_of_nothing_else(
+    name: str, phase: int, part: str, *, train: bool
+) -> None:
     model, choice = equipped(name)
-    choice.model_copy(update={"train_embedder": train}).apply(model.layer_groups(), phase)
-    embedder = {n for n, _ in model.named_parameters() if n.startswith("embedder.")}
-    told = wanted(model, name, phase)
-    assert {n for n, p in model.named_parameters() if p.requires_grad} == (
-        told | embedder if train else told - embedder
-    )
+    switched = choice.model_copy(update={f"train_{part}": train})
+    own = {n for n, _ in model.named_parameters() if n.startswith(f"{part}.")}
+    told = wanted(model, name, phase) | own if train else wanted(model, name, phase) - own
+    if not told:
+        with pytest.raises(InputError, match=f"nothing is left to train in '{name}': finetune.train_predictor is off"):
+            switched.apply(model.layer_groups(), phase)
+        return
+    switched.apply(model.layer_groups(), phase)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == told
 
 
 def test_chosen_blocks_train_and_blocks_that_are_not_there_are_refused() -> None:
@@ -141,11 +169,11 @@ def test_what_is_chosen_of_a_method_is_part_of_the_key_and_what_is_left_alone_is
     def document(**settings: Any) -> dict[str, Any]:
         return FinetuneConfig(**settings).document()
 
-    later = {"options", "train_embedder", "inserted_lr", "layer_decay", "method_version"}
+    later = {"options", "train_embedder", "train_predictor", "inserted_lr", "layer_decay", "method_version"}
     assert [name for m in ("full", "layernorm", "scratch") for name in later & set(document(method=m))] == []
     assert document(method="partial") == document(method="partial", options={"last": 2})  # a default, written out
     assert document(method="partial")["options"] == {"last": 2, "blocks": None}
-    changed = ({"train_embedder": False}, {"layer_decay": 0.5}, {"inserted_lr": 1e-2})
+    changed = ({"train_embedder": False}, {"train_predictor": False}, {"layer_decay": 0.5}, {"inserted_lr": 1e-2})
     assert all(document(**one)[name] == value for one in changed for name, value in one.items())
 
 
@@ -177,6 +205,16 @@ def test_learning_rates_and_decay_follow_groups_and_dimensions() -> None:
     for name, parameter in model.named_parameters():
         lr = {"embedder": 2e-5, "predictor": 3e-5}.get(name.split(".")[0], 1e-5)
         assert rate[id(parameter)] == (lr, 0.3 if parameter.ndim > 1 else 0.0), name
+
+
+def test_the_rows_of_ia3_are_vectors_and_do_not_decay() -> None:
+    model, choice = equipped("ia3")
+    optimizer = make_optimizer(choice.apply(model.layer_groups()), FinetuneConfig(method="ia3"))
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    scales = [p for n, p in model.named_parameters() if ".ia3_" in n]
+    assert {p.ndim for p in scales} == {2}
+    assert {decay[id(p)] for p in scales} == {0.0}
+    assert decay[id(model.get_parameter("predictor.linear.weight"))] > 0
 
 
 def test_the_rate_of_a_block_is_a_share_of_the_next_ones() -> None:

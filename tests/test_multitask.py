@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import orca
@@ -121,6 +122,18 @@ def test_all_methods_at_once_in_any_order_and_batch(tmp_path) -> None:
         alone = orca.load(folders[SERVED.index(name)])
         assert np.array_equal(classes, alone.predict(*given))
         np.testing.assert_allclose(share, alone.predict_proba(*given), atol=1e-5)
+
+
+def test_the_body_is_in_memory_once_and_each_task_adds_what_its_file_holds(tmp_path) -> None:
+    methods = [name for name in SERVED if name != "knn"] + ["head", "lora"]  # knn keeps data, not parameters
+    folders = [store(tmp_path, method, part=True) for method in methods]
+    served = MultiTask(folders, names=[str(i) for i in range(len(methods))])
+    held = {p.data_ptr(): p.numel() for model in (served.body, *served.models) for p in model.parameters()}
+    own = 0
+    for folder, model in zip(folders, served.models, strict=True):
+        parameters = {name for name, _ in model.named_parameters()}
+        own += sum(t.numel() for name, t in load_file(folder / "trained.safetensors").items() if name in parameters)
+    assert sum(held.values()) == sum(p.numel() for p in served.body.parameters()) + own
 
 
 def test_tasks_that_leave_the_blocks_alone_share_one_pass(tmp_path, monkeypatch) -> None:

@@ -57,6 +57,15 @@ def test_a_gain_within_its_standard_error_is_not_sure() -> None:
 
 
 @pytest.mark.parametrize("target", list(LAYOUTS))
+def test_features_that_are_not_finite_have_infinite_errors(target: str) -> None:
+    model = tiny_adapted(target)
+    for parameter in model.embedder.parameters():
+        parameter.data[:] = np.nan
+    errors = probe(model, tiny_examples(target, 9), tiny_examples(target, 6, seed=1), dtype=None)
+    assert errors.tolist() == [np.inf] * 6
+
+
+@pytest.mark.parametrize("target", list(LAYOUTS))
 def test_features_of_data_that_can_be_learned_beat_those_of_shuffled_targets(target: str) -> None:
     model = tiny_adapted(target)
     train, val = tiny_examples(target, 90), tiny_examples(target, 60, seed=1)

@@ -53,10 +53,29 @@ def test_seeds_that_only_one_variant_has_do_not_count() -> None:
     assert study.difference([run for run in RUNS if run["seed"] < 1], "a", "other", "none") is None
 
 
+def test_a_first_variant_without_error_has_no_share_and_the_rest_is_told(tmp_path: Path) -> None:
+    runs = runs_of({"a": {"none": [0.0, 0.0], "otdd": [0.01, 0.03]}, "b": VALUES["b"]})
+    found = study.difference(runs, "a", "otdd", "none")
+    assert found is not None
+    assert (found.mean, found.verdict) == (pytest.approx(-0.02), "worse")
+    assert study.verdicts(runs, TASKS, VARIANTS).splitlines()[3].split(" | ")[3] == "-1.6%"  # of b alone
+    study.draw(runs, TASKS, VARIANTS, tmp_path / "study.svg")
+
+
+def test_runs_that_were_not_tested_or_have_other_shift_sets_stand_beside_those_that_were() -> None:
+    closed = [{**run, "test": None, "shift": {}} if run["variant"] == "otdd" else run for run in RUNS]
+    assert study.shifts(closed, TASKS, VARIANTS).splitlines()[3] == "| `a` | noise | 0.4 ± 0.04 | - |"
+    closed[0] = {**closed[0], "shift": {"gain": 0.3}}
+    assert study.shifts(closed, TASKS, VARIANTS).splitlines()[4] == "| `a` | noise | 0.4 ± 0.057 | - |"
+
+
 def test_ranks_are_means_over_tasks_by_the_metric_s_own_direction() -> None:
     assert study.ranks(RUNS, TASKS, VARIANTS) == {"none": 1.5, "otdd": 1.5}
     one = runs_of({"a": VALUES["a"]})
     assert study.ranks(one, ["a"], VARIANTS) == {"none": 2, "otdd": 1}
+    fewer = [run for run in one if (run["variant"], run["seed"]) != ("none", 0)]
+    more = [{**run, "validation": 0.9} if (run["variant"], run["seed"]) == ("otdd", 0) else run for run in fewer]
+    assert study.ranks(more, ["a"], VARIANTS) == {"none": 2, "otdd": 1}  # by the seeds that both have
     even = runs_of({"a": {"none": [0.2, 0.3], "otdd": [0.2, 0.3]}})
     assert study.ranks(even, ["a"], VARIANTS) == {"none": 1.5, "otdd": 1.5}
 

@@ -10,6 +10,7 @@ from orca.bodies import AnyEncoder
 from orca.methods.choice import MethodChoice
 from orca.methods.method import METHODS, Insertion, Method, Options, Origin, Phase
 from orca.methods.rules import everything
+from orca.types import Layout
 
 
 class FirstOptions(Options):
@@ -26,6 +27,10 @@ class FirstOptions(Options):
         self.choice.given  # noqa: B018 - raises where they do not fit
         return self
 
+    def check_task(self, layout: Layout) -> None:
+        """Whether a task has what the first method's options ask for."""
+        self.choice.check_task(layout)
+
     @property
     def choice(self) -> MethodChoice:
         """The first method with its options."""
@@ -35,7 +40,8 @@ class FirstOptions(Options):
 def phases(options: FirstOptions) -> tuple[Phase, ...]:
     """The phase of the first method, then everything, what it inserted included."""
     (first,) = options.choice.phases
-    return Phase(first.trains, options.share), Phase(everything, 1 - options.share)
+    begin = f"{options.choice.method.summary} first"
+    return Phase(first.trains, options.share, summary=begin), Phase(everything, 1 - options.share)
 
 
 def insert(encoder: AnyEncoder, options: FirstOptions, origin: Origin | None) -> None:

@@ -21,6 +21,7 @@ class MethodChoice(BaseModel):
         name: the method's name.
         options: those of the method that differ from its defaults.
         train_embedder: whether the embedder trains, None for as the method has it.
+        train_predictor: the same of the predictor.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,7 @@ class MethodChoice(BaseModel):
     name: str
     options: dict[str, Any] = {}
     train_embedder: bool | None = None
+    train_predictor: bool | None = None
 
     @property
     def method(self) -> Method:
@@ -46,6 +48,12 @@ class MethodChoice(BaseModel):
             InputError: the method has no such option, or it has another form.
         """
         return check_options(self.method, self.options)
+
+    @property
+    def held(self) -> dict[str, bool]:
+        """The layer groups of which the configuration says whether they train, whatever the method says."""
+        said = {"embedder": self.train_embedder, "head": self.train_predictor}
+        return {group: trains for group, trains in said.items() if trains is not None}
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -87,11 +95,13 @@ class MethodChoice(BaseModel):
         """The epochs of each phase, at least one.
 
         Raises:
-            InputError: there are fewer epochs than phases, or an embedder is to train where nothing does.
+            InputError: there are fewer epochs than phases, or embedder or predictor are to train where nothing does.
         """
         phases = self.phases
-        if not phases and self.train_embedder is not None:
-            raise InputError(f"nothing trains in '{self.name}'; leave finetune.train_embedder out")
+        if not phases and self.held:
+            raise InputError(
+                f"nothing trains in '{self.name}'; leave finetune.train_embedder and finetune.train_predictor out"
+            )
         if epochs < len(phases):
             raise InputError(f"'{self.name}' trains in {len(phases)} phases; finetune.epochs is {epochs}, give more")
         ends, done = [0], 0.0
@@ -104,17 +114,19 @@ class MethodChoice(BaseModel):
         """The parameters that train in a phase, by layer group, in order; what the method inserted is one group.
 
         Raises:
-            InputError: the phase trains part of the body, and this body has nothing of the kind.
+            InputError: the phase trains part of the body, and this body has nothing of the kind; or nothing is left.
         """
         chosen: dict[str, list[nn.Parameter]] = {}
         wanted, inside = self.phases[phase], False
         for place, parameter in places(groups):
-            held = self.train_embedder is not None and place.group == "embedder"
-            if self.train_embedder if held else wanted.trains(place):
+            if self.held.get(place.group, wanted.trains(place)):
                 chosen.setdefault(INSERTED if place.inserted else place.group, []).append(parameter)
                 inside = inside or not place.outside
         if wanted.body and not inside:
-            raise InputError(f"'{self.name}' finds nothing in this body to train: it trains {self.method.summary}")
+            told = wanted.summary or self.method.summary
+            raise InputError(f"'{self.name}' finds nothing in this body to train: it trains {told}")
+        if not chosen:
+            raise InputError(f"nothing is left to train in '{self.name}': finetune.train_predictor is off")
         return chosen
 
     def apply(self, groups: list[LayerGroup], phase: int = 0) -> dict[str, list[nn.Parameter]]:
@@ -152,7 +164,8 @@ class MethodChoice(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """What the result of the third stage depends on beyond the method's name; defaults are written out."""
-        parts = {"options": self.given.model_dump(mode="json"), "train_embedder": self.train_embedder}
+        parts = {"options": self.given.model_dump(mode="json")}
+        parts |= {"train_embedder": self.train_embedder, "train_predictor": self.train_predictor}
         version = {"method_version": self.method.version} if self.method.version > 1 else {}
         return {name: value for name, value in parts.items() if value not in ({}, None)} | version
 

@@ -1,7 +1,12 @@
-"""Prompt, prefix and adapter: modules of our own beside a body's, tied to it by hooks, so that its names stay."""
+"""Prompt, prefix and adapter: modules of our own beside a body's, tied to it by hooks, so that its names stay.
+
+peft has prompt and prefix too, as wrappers of whole models that are fed token ids or their embeddings and hand them on;
+bodies are entered behind that, at the encoder. Of adapters it has the prompts of LLaMA-Adapter alone.
+"""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 import torch
@@ -72,19 +77,20 @@ def first_words(options: PromptOptions, origin: Origin) -> Tensor:
     body = origin.body()
     assert isinstance(body, Body)  # bodies of vision take nothing in
 
-    def embedded(ids: list[int]) -> Tensor:
-        row = torch.tensor([ids])
-        return body.embed(row, torch.ones_like(row, dtype=torch.bool))[0]
+    def embedded(rows: list[list[int]]) -> Tensor:
+        ids = torch.tensor(rows)
+        return body.embed(ids, torch.ones_like(ids, dtype=torch.bool))  # (rows, T, D)
 
     special = set(body.tokenizer.all_special_ids) if body.tokenizer is not None else set()
     words = [i for i in torch.randperm(body.embeddings.words.num_embeddings).tolist() if i not in special]
-    tokens = embedded(words[: options.tokens])
+    chosen = itertools.islice(itertools.cycle(words), options.tokens)
+    tokens = embedded([[word] for word in chosen])[:, 0]  # each by itself, so at the first position
     if options.start == "labels":
         if body.tokenizer is None:
             raise InputError("finetune.options.start is labels, but the body has no tokenizer; choose words or noise")
         names = [body.tokenizer(name, add_special_tokens=False)["input_ids"] for name in origin.classes]
-        rows = [embedded(ids).mean(0) for ids in names if ids][: options.tokens]
-        tokens[: len(rows)] = torch.stack(rows)
+        for place, ids in enumerate([ids for ids in names if ids][: options.tokens]):
+            tokens[place] = embedded([ids])[0].mean(0)
     return tokens
 
 
@@ -182,7 +188,7 @@ def _adapted(module: Any, given: tuple[Any, ...], features: Tensor) -> Tensor:
 METHODS.add(
     inserting(
         "prompt", "tokens before the input, embedder and predictor", "Lester et al. 2021, arXiv 2104.08691",
-        Insertion(prompt, vision=False), PromptOptions,
+        Insertion(prompt, vision=False), PromptOptions, version=2,  # words are embedded each by itself
     )
 )  # fmt: skip
 METHODS.add(

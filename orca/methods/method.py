@@ -113,11 +113,13 @@ class Phase:
         trains: whether a parameter trains.
         share: of the epochs.
         body: whether something in the body trains, so that it is a fault if a body has nothing to train.
+        summary: what trains, in a line, where that is not what the method's own says.
     """
 
     trains: Rule
     share: float = 1.0
     body: bool = True
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,12 @@ METHODS: Registry[Method] = Registry("method")
 
 
 def inserting(
-    name: str, summary: str, source: str, insertion: Insertion, options: type[Options] = Options
+    name: str, summary: str, source: str, insertion: Insertion, options: type[Options] = Options, version: int = 1
 ) -> Method:  # fmt: skip
     """A method that puts modules into the body and trains these, embedder and predictor."""
     return Method(
         name, summary, source, lambda options: (Phase(lambda at: at.outside or at.inserted),), options=options,
-        insertion=insertion, demanding=True,
+        insertion=insertion, demanding=True, version=version,
     )  # fmt: skip
 
 

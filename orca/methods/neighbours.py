@@ -52,8 +52,12 @@ class Neighbours(nn.Module):
         self.targets.copy_(F.one_hot(targets, self.outputs) if self.target == "classes" else targets)
 
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
-        """Features (B, T, D) to logits of shares (B, K), or values."""
-        query = F.normalize(pool(features, mask).float() - self.centre, dim=1)
+        """Features (B, T, D) to logits of shares (B, K), or values; in float32, as similarities and numbers need it."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self._vote(pool(features, mask).float())
+
+    def _vote(self, pooled: Tensor) -> Tensor:
+        query = F.normalize(pooled - self.centre, dim=1)
         count = min(self.options.neighbours, len(self.features))
         near, rows = (query @ self.features.T).topk(count, dim=1)  # (B, k)
         weight = (near / self.options.temperature).softmax(1)
