@@ -190,10 +190,11 @@ def origin(record: Mapping[str, Any]) -> str:
     """When, where and with what a run was made."""
     machine = record["machine"]
     parts = [machine["cpu"], f"{machine['cores']} cores", machine["gpu"] or "no GPU", machine["platform"]]
+    on_gpu = f", of the GPU {peak:,.0f} MiB" if (peak := record.get("peak_gpu_memory_mb")) else ""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     lines = [
         f"  made        {record['created']}, commit {record['commit'] or 'unknown'}",
-        f"  machine     {', '.join(parts)}; peak memory {record['peak_memory_mb']:,.0f} MiB",
+        f"  machine     {', '.join(parts)}; peak memory {record['peak_memory_mb']:,.0f} MiB{on_gpu}",
         f"  versions    {versions}",
         f"  body        {record['body_revision']}, sha256 {record['body_sha256']}",
     ]

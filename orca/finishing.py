@@ -87,6 +87,7 @@ def _record(made: Plan, path: Path, stages: list[StageRef], scores: Mapping[str,
     config, notes = made.config, list(made.data().notes)
     refs = {ref.name: ref for ref in stages}
     peaks = [ref.peak_memory_mb for ref in stages if ref.peak_memory_mb is not None]
+    of_gpu = [ref.peak_gpu_memory_mb for ref in stages if ref.peak_gpu_memory_mb is not None]
     if config.random_seed is not None and config.method.pretrained:
         notes.append("body.pretrained: no, so that the body's weights are random: a control")
     if left_out := scores["test"].get("labels_left_out"):
@@ -100,8 +101,9 @@ def _record(made: Plan, path: Path, stages: list[StageRef], scores: Mapping[str,
         "parameters": read_json(refs["finetune"].path / "report.json")["parameters"], "stages": _listed(stages),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "versions": runtime.versions(),
         "machine": runtime.machine(), "commit": runtime.commit(),
-        "peak_memory_mb": max(peaks, default=peak_memory_mb()), "body_revision": made.files.revision,
-        "body_sha256": made.files.sha256, "notes": notes, "synthetic": made.task.synthetic,
+        "peak_memory_mb": max(peaks, default=peak_memory_mb()), "peak_gpu_memory_mb": max(of_gpu, default=None),
+        "body_revision": made.files.revision, "body_sha256": made.files.sha256, "notes": notes,
+        "synthetic": made.task.synthetic,
     }  # fmt: skip
 
 

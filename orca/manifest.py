@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,6 +25,19 @@ class Damaged(Exception):
     """A directory is not as its manifest says; the text names what is wrong."""
 
 
+class Cost(NamedTuple):
+    """What building a stage took, as its manifest tells."""
+
+    seconds: float
+    cpu_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    peak_gpu_memory_mb: float | None = None
+
+    def rounded(self) -> dict[str, Any]:
+        """By name, to three digits after the point."""
+        return {name: None if value is None else round(value, 3) for name, value in self._asdict().items()}
+
+
 class Manifest(BaseModel):
     """The content of ``manifest.json``.
 
@@ -37,6 +51,7 @@ class Manifest(BaseModel):
         cpu_seconds: the processor time of it, summed over cores, which other work beside hardly changes; None where
             that was not measured yet.
         peak_memory_mb: the most memory that the process held meanwhile, MiB; None where that was not measured yet.
+        peak_gpu_memory_mb: the same of a CUDA device; None without one.
         created: time, ISO 8601, UTC.
     """
 
@@ -51,6 +66,41 @@ class Manifest(BaseModel):
     created: str
     cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
+    peak_gpu_memory_mb: float | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """What building it took."""
+        return Cost(self.seconds, self.cpu_seconds, self.peak_memory_mb, self.peak_gpu_memory_mb)
+
+
+@dataclass(frozen=True)
+class StageRef:
+    """A finished stage.
+
+    Attributes:
+        name: the stage's name.
+        key: 24 hex digits, made from what the stage depends on.
+        path: its directory.
+        cached: whether it was there before.
+        seconds: what building it took, also where it was there before; after a stop, the last part only.
+        peak_memory_mb: the most memory that its process held meanwhile, MiB; None of a stage older than this record.
+        peak_gpu_memory_mb: the same of a CUDA device; None without one.
+    """
+
+    name: str
+    key: str
+    path: Path
+    cached: bool
+    seconds: float
+    peak_memory_mb: float | None = None
+    peak_gpu_memory_mb: float | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest, path: Path, *, cached: bool) -> StageRef:
+        """The stage that a manifest is of."""
+        peaks = manifest.peak_memory_mb, manifest.peak_gpu_memory_mb
+        return cls(manifest.stage, manifest.key, path, cached, manifest.seconds, *peaks)
 
 
 def stage_key(name: str, document: Mapping[str, Any]) -> str:
@@ -78,19 +128,14 @@ def link(file: Path, to: Path) -> None:
         shutil.copy(file, to)
 
 
-def seal(
-    folder: Path, name: str, document: Mapping[str, Any], *, seconds: float, cpu: float | None = None,
-    peak: float | None = None,
-) -> Manifest:  # fmt: skip
+def seal(folder: Path, name: str, document: Mapping[str, Any], cost: Cost) -> Manifest:
     """Brings the files of a finished stage to the disk, then writes the manifest, whole or not at all.
 
     Args:
         folder: where the stage's files lie.
         name: the stage's name.
         document: what its key is made of.
-        seconds: what building took.
-        cpu: its processor time, in seconds.
-        peak: the most memory that the process held meanwhile, MiB.
+        cost: what building took.
     """
     files = {}
     for path in contents(folder):
@@ -102,10 +147,8 @@ def seal(
         document=_as_read_back(document),
         files=files,
         versions=runtime.versions(),
-        seconds=round(seconds, 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        cpu_seconds=None if cpu is None else round(cpu, 3),
-        peak_memory_mb=None if peak is None else round(peak, 1),
+        **cost.rounded(),
     )
     runtime.atomic_write(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return manifest

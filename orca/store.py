@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,35 +22,14 @@ from filelock import FileLock, Timeout
 
 from orca import runtime
 from orca.errors import InputError
-from orca.manifest import CHECKPOINT, MANIFEST, Damaged, Manifest, link, seal, stage_key, verify
-from orca.memory import peak_memory_mb, reset_peak_memory
+from orca.manifest import CHECKPOINT, MANIFEST, Cost, Damaged, Manifest, StageRef, link, seal, stage_key, verify
+from orca.memory import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
 from orca.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
 FETCHED, OLD = "=fetched", "=old"  # after the name of the work whose lock guards them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class StageRef:
-    """A finished stage.
-
-    Attributes:
-        name: the stage's name.
-        key: 24 hex digits, made from what the stage depends on.
-        path: its directory.
-        cached: whether it was there before.
-        seconds: what building it took, also where it was there before; after a stop, the last part only.
-        peak_memory_mb: the most memory that its process held meanwhile, MiB; None of a stage older than this record.
-    """
-
-    name: str
-    key: str
-    path: Path
-    cached: bool
-    seconds: float
-    peak_memory_mb: float | None = None
 
 
 def default_root() -> Path:
@@ -105,15 +84,14 @@ class Store:
         if not path.exists():
             return None
         try:
-            manifest = verify(path, name, key)
-            return StageRef(name, key, path, True, manifest.seconds, manifest.peak_memory_mb)
+            return StageRef.of(verify(path, name, key), path, cached=True)
         except Damaged as damage:
             log.warning("%s is damaged: %s", path, damage)
             return None
 
     def stage(
         self, name: str, key_document: Mapping[str, Any], build: Callable[[Path], None], *, fresh: bool = False,
-        cost: Manifest | None = None,
+        cost: Cost | None = None,
     ) -> StageRef:  # fmt: skip
         """The finished stage; builds it where it is absent or damaged.
 
@@ -150,7 +128,7 @@ class Store:
             self._publish(work, final)
             if self.mirror is not None:
                 self.mirror.send(name, key, final)
-        return StageRef(name, key, final, False, manifest.seconds, manifest.peak_memory_mb)
+        return StageRef.of(manifest, final, cached=False)
 
     def alias(self, ref: StageRef, key_document: Mapping[str, Any], *, fresh: bool = False) -> StageRef:
         """A finished stage under another key as well, where what that depends on has come to the same.
@@ -162,13 +140,13 @@ class Store:
             key_document: as of ``stage``.
             fresh: as of ``stage``.
         """
-        cost = verify(ref.path, ref.name, ref.key)
+        manifest = verify(ref.path, ref.name, ref.key)
 
         def same(out: Path) -> None:
-            for file in cost.files:
+            for file in manifest.files:
                 link(ref.path / file, out / file)
 
-        found = self.stage(ref.name, key_document, same, fresh=fresh, cost=cost)
+        found = self.stage(ref.name, key_document, same, fresh=fresh, cost=manifest.cost)
         return replace(found, cached=ref.cached, seconds=ref.seconds)
 
     def _fetched(self, name: str, key: str, work: Path, final: Path) -> StageRef | None:
@@ -186,7 +164,7 @@ class Store:
             _remove(place)
             return None
         self._publish(place, final)
-        return StageRef(name, key, final, True, manifest.seconds, manifest.peak_memory_mb)
+        return StageRef.of(manifest, final, cached=True)
 
     def publish_run(self, run_name: str, fill: Callable[[Path], None]) -> Path:
         """Writes ``runs/<run_name>/`` whole or not at all, in place of an older run of that name.
@@ -264,7 +242,7 @@ class Store:
 
 
 def _finish(
-    work: Path, name: str, document: Mapping[str, Any], build: Callable[[Path], None], cost: Manifest | None
+    work: Path, name: str, document: Mapping[str, Any], build: Callable[[Path], None], cost: Cost | None
 ) -> Manifest:
     """Fills ``work`` and seals it, unless one that died just before publishing had done so already."""
     work.mkdir(parents=True, exist_ok=True)
@@ -278,10 +256,8 @@ def _finish(
     start, cpu = time.perf_counter(), time.process_time()
     reset_peak_memory()
     build(work)
-    seconds, cpu, peak = time.perf_counter() - start, time.process_time() - cpu, peak_memory_mb()
-    if cost is not None:
-        seconds, cpu, peak = cost.seconds, cost.cpu_seconds, cost.peak_memory_mb
-    return seal(work, name, document, seconds=seconds, cpu=cpu, peak=peak)
+    spent = time.perf_counter() - start, time.process_time() - cpu
+    return seal(work, name, document, cost or Cost(*spent, peak_memory_mb(), peak_gpu_memory_mb()))
 
 
 def _check_name(kind: str, name: str) -> None:

@@ -110,6 +110,18 @@ def test_where_no_test_set_was_opened_rows_are_compared_by_validation(tmp_path: 
     assert "Validation metric against trained parameters: a, full, otdd: 0.11" in str(tradeoff(found))
 
 
+def test_memory_of_a_gpu_is_a_column_where_one_was_used(tmp_path: Path) -> None:
+    document = store(tmp_path, {("fsdd", "full"): OURS, ("fsdd", "head"): THEIRS})
+    assert "GPU MiB" not in to_markdown(compared(document), places_of(document))
+    for run in document["runs"][:2]:
+        file = Path(run["path"]) / "run.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"peak_gpu_memory_mb": 700.0 + run["seed"]}))
+    full, head = rows = compared(document)
+    assert (full["peak_gpu_memory_mb"], head["peak_gpu_memory_mb"]) == (701.0, None)
+    ((header, lines),) = tables(rows, places_of(document))
+    assert [line[header.index("GPU MiB")] for line in lines] == ["701", "-"]
+
+
 def test_differences_are_paired_by_seed() -> None:
     assert paired({0: 1.0, 2: 3.0}, {2: 2.5, 5: 0.0}) == {"mean": 0.5, "low": None, "high": None, "seeds": 1}
     assert paired({0: 1.0}, {1: 1.0}) is None

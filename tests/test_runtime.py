@@ -18,7 +18,7 @@ import torch
 
 from orca import runtime
 from orca.errors import InputError
-from orca.memory import peak_memory_mb, reset_peak_memory
+from orca.memory import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
 from orca.turns import device_turn
 
 CPU = torch.device("cpu")
@@ -261,6 +261,18 @@ def test_the_peak_of_memory_is_counted_anew():
     del held
     reset_peak_memory()
     assert peak_memory_mb() < after - 30 or not Path("/proc/self/clear_refs").exists()
+
+
+def test_the_peak_of_gpu_memory_is_that_of_the_fullest_device_where_there_is_one(monkeypatch):
+    assert peak_gpu_memory_mb() is None or torch.cuda.is_initialized()
+    held = {0: 3 * 2**20, 1: 5 * 2**20}
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", held.__getitem__)
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device: held.update({device: 2**20}))
+    assert peak_gpu_memory_mb() == 5
+    reset_peak_memory()
+    assert peak_gpu_memory_mb() == 1
 
 
 def test_the_module_alone_imports_no_heavy_package():

@@ -70,7 +70,7 @@ def _facts(data: RunData) -> dict[str, dict[str, str]]:
     """Small tables of the record: {title: {row: value}}, rows without a value left out."""
     run = data.run
     parameters = run.get("parameters") or {}
-    peak = run.get("peak_memory_mb")
+    peak, of_gpu = run.get("peak_memory_mb"), run.get("peak_gpu_memory_mb")
     about = {
         "run": run.get("run"),
         "created": str(run.get("created") or "").replace("T", " "),
@@ -79,7 +79,8 @@ def _facts(data: RunData) -> dict[str, dict[str, str]]:
         "flow run": run.get("flow_run"),
         "parameters, all": parameters.get("total"),
         "parameters, trained": parameters.get("trained"),
-        "peak memory": f"{show(float(peak))} MB" if peak else None,
+        "peak memory": f"{show(float(peak))} MiB" if peak else None,
+        "peak memory of the GPU": f"{show(float(of_gpu))} MiB" if of_gpu else None,
     }
     tables = {"Run": about, "Machine": run.get("machine") or {}, "Versions": run.get("versions") or {}}
     shown = {k: {r: show(v) for r, v in t.items() if v not in (None, "")} for k, t in tables.items()}

@@ -35,9 +35,10 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
         test set was opened; ``test``, ``validation`` and ``seconds`` as ``mean`` and ``spread``, the sample standard
         deviation, None of one run; ``shift``, and the ``drop`` from the test metric to it, by name; ``kept``, in how
         many of the aligned runs the probe on validation preferred the aligned embedder, and by how much the kept one is
-        better there, None where none was aligned; ``trained`` parameters; ``peak_memory_mb``, the most of all seeds;
-        the ``difference`` to the task's first row, as in :func:`paired`; ``rank``, the mean over tasks of its place
-        among rows, 1 the best, None where there is one task, or one lacks this row.
+        better there, None where none was aligned; ``trained`` parameters; ``peak_memory_mb`` and
+        ``peak_gpu_memory_mb``, the most of all seeds, None without a GPU; the ``difference`` to the task's first row,
+        as in :func:`paired`; ``rank``, the mean over tasks of its place among rows, 1 the best, None where there is one
+        task, or one lacks this row.
     """
     groups: dict[str, tuple[Row, list[Mapping[str, Any]]]] = {}
     places = places_of(document)
@@ -94,6 +95,7 @@ def _of_records(done: Sequence[Mapping[str, Any]]) -> Row:
         "trained": max((record["parameters"]["trained"] for record in records), default=None),
         "seconds": spread([_seconds(record, Path(run["path"])) for record, run in zip(records, done, strict=True)]),
         "peak_memory_mb": max((record["peak_memory_mb"] for record in records), default=None),
+        "peak_gpu_memory_mb": max(filter(None, (r.get("peak_gpu_memory_mb") for r in records)), default=None),
     }
 
 
@@ -177,7 +179,7 @@ def to_csv(rows: Sequence[Row], places: Sequence[str]) -> str:
 
 
 def _flat(row: Row) -> Row:
-    plain = ("metric", "higher_is_better", "seeds", "of", "trained", "peak_memory_mb", "rank")
+    plain = ("metric", "higher_is_better", "seeds", "of", "trained", "peak_memory_mb", "peak_gpu_memory_mb", "rank")
     nested = {name: row[name] for name in ("test", "validation", "seconds")}
     nested |= {f"shift_{name}": values for name, values in row["shift"].items()}
     nested["alignment"] = row["kept"] or dict.fromkeys(("runs", "kept", "gain"))
@@ -208,7 +210,8 @@ def _main(rows: Sequence[Row], varied: Sequence[str], shifts: Sequence[str]) -> 
     header = [*varied, "metric", *(["test"] if tested else []), *(f"{name} (drop)" for name in shifts)]
     header += ["to the first row", "validation"]
     aligned = ["alignment kept"] if any(row["kept"] for row in rows) else []
-    header += [*aligned, "trained", "seconds", "MiB", "seeds", *ranked]
+    on_gpu = ["GPU MiB"] if any(row["peak_gpu_memory_mb"] for row in rows) else []
+    header += [*aligned, "trained", "seconds", "MiB", *on_gpu, "seeds", *ranked]
     lines = []
     for row in rows:
         seeds = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
@@ -216,7 +219,8 @@ def _main(rows: Sequence[Row], varied: Sequence[str], shifts: Sequence[str]) -> 
         line += [*_drops(row, shifts), _interval(row["difference"]), _pair(row["validation"])]
         if aligned:
             line.append(f"{row['kept']['kept']} of {row['kept']['runs']}" if row["kept"] else "-")
-        line += [number(row["trained"]), _pair(row["seconds"]), number(row["peak_memory_mb"]), seeds]
+        line += [number(row["trained"]), _pair(row["seconds"]), number(row["peak_memory_mb"])]
+        line += [*([number(row["peak_gpu_memory_mb"])] if on_gpu else []), seeds]
         lines.append([*line, *([number(row["rank"])] if ranked else [])])
     return header, lines
 
