@@ -131,13 +131,31 @@ def means(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) ->
     return "\n".join(lines)
 
 
+def agreement(runs: Sequence[Run], variant: str, first: str) -> tuple[int, int]:
+    """In how many of the runs that went on with an aligned embedder the probe was right, and in how many it could be.
+
+    It is right where its sign is that of the validation metric after training, against the same seed of the first
+    variant, which is not aligned. Runs in which either did not change do not count.
+    """
+    right = found = 0
+    for run in runs:
+        probe, theirs = run.get("probe", {}), by_seed(runs, run["task"], first).get(run["seed"])
+        if run["variant"] != variant or probe.get("kept", "unaligned") == "unaligned" or theirs is None:
+            continue
+        gain = (run["validation"] - theirs) * (1 if run["higher_is_better"] else -1)
+        promise = probe["probe_unaligned"] - probe["probe_kept"]
+        found += bool(gain and promise)
+        right += gain * promise > 0
+    return right, found
+
+
 def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> str:
     """A table over the tasks: how often a variant is better than the first, its rank, and what came of alignment."""
     placed = ranks(runs, tasks, variants)
     lines = [
         "| variant | better, within, worse | mean is better | mean gain | seeds worse than the spread | rank "
-        "| alignment kept | probe's gain |",
-        "|---|---|---|---|---|---|---|---|",
+        "| alignment kept | probe's gain | probe right |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for variant in variants:
         found = {task: difference(runs, task, variant, variants[FIRST]) for task in tasks}
@@ -157,6 +175,7 @@ def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str])
             if probe["probe_kept"] is not None and probe["probe_unaligned"]
         ]
         first = variant == variants[FIRST]
+        right, judged = (0, 0) if first else agreement(runs, variant, variants[FIRST])
         shares = [one.share for one in known if not math.isnan(one.share)]
         cells = [
             "-" if first else ", ".join(map(str, counts)),
@@ -166,6 +185,7 @@ def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str])
             f"{placed[variant]:.2f}" if variant in placed else "-",
             f"{kept} of {len(probes)}" if probes else "-",
             f"{statistics.fmean(gains):.1%}" if gains else "-",
+            f"{right} of {judged}" if judged else "-",
         ]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
     return "\n".join(lines)

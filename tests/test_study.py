@@ -82,10 +82,19 @@ def test_ranks_are_means_over_tasks_by_the_metric_s_own_direction() -> None:
 
 def test_the_tables_say_what_was_found() -> None:
     told = study.verdicts(RUNS, TASKS, VARIANTS).splitlines()
-    assert told[2] == "| none | - | - | - | - | 1.50 | - | - |"
-    assert told[3] == "| otdd | 1, 1, 0 | 1 of 2 | +21.7% | 0 of 6 | 1.50 | 2 of 6 | 6.7% |"
+    assert told[2] == "| none | - | - | - | - | 1.50 | - | - | - |"
+    assert told[3] == "| otdd | 1, 1, 0 | 1 of 2 | +21.7% | 0 of 6 | 1.50 | 2 of 6 | 6.7% | 2 of 2 |"
     assert study.means(RUNS, TASKS, VARIANTS).splitlines()[2] == "| `a` | error | 0.2 ± 0.02 | 0.11 ± 0.01 |"
     assert study.shifts(RUNS, TASKS, VARIANTS).splitlines()[3] == "| `a` | noise | 0.4 ± 0.04 | 0.22 ± 0.02 |"
+
+
+def test_the_probe_is_right_where_its_sign_is_that_of_what_training_made_of_it() -> None:
+    assert study.agreement(RUNS, "otdd", "none") == (2, 2)  # the first seeds alone have an aligned embedder
+    worse = [{**run, "probe": {**run["probe"], "probe_kept": 1.1}} if run["probe"] else run for run in RUNS]
+    assert study.agreement([run for run in worse if run["seed"] == 0], "otdd", "none") == (0, 2)
+    same = [{**run, "validation": 0.5} for run in RUNS]
+    assert study.agreement(same, "otdd", "none") == (0, 0)
+    assert study.agreement(RUNS, "otdd", "another") == (0, 0)
 
 
 def test_a_seed_that_is_worse_than_the_spread_is_counted() -> None:
