@@ -10,15 +10,13 @@ PYTHON ?= $(or $(shell for python in python3 python3.13 python3.12 python3.11; d
 	$$python -c 'import sys; sys.exit(not $(SUITABLE))' 2>/dev/null && echo $$python && break; done),python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clusters demo test services lint format clean
+.PHONY: help setup demo test services lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new environment (3.11 to 3.13)."
 
 setup: $(READY) ## make the environment and install what constraints.txt locks
-
-clusters: $(CLUSTERS) ## the same, and Dask and Ray, which the tests of clusters need
 
 demo: $(READY) ## adapt MiniLM to handwritten digits, end to end, offline
 	$(BIN)/orca run demo

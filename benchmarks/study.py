@@ -140,7 +140,9 @@ def agreement(runs: Sequence[Run], variant: str, first: str) -> tuple[int, int]:
     right = found = 0
     for run in runs:
         probe, theirs = run.get("probe", {}), by_seed(runs, run["task"], first).get(run["seed"])
-        if run["variant"] != variant or probe.get("kept", "unaligned") == "unaligned" or theirs is None:
+        if run["variant"] != variant or probe.get("kept", "unaligned") == "unaligned":
+            continue
+        if None in (theirs, run["validation"], probe["probe_kept"]):
             continue
         gain = (run["validation"] - theirs) * (1 if run["higher_is_better"] else -1)
         promise = probe["probe_unaligned"] - probe["probe_kept"]
@@ -175,7 +177,8 @@ def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str])
             if probe["probe_kept"] is not None and probe["probe_unaligned"]
         ]
         first = variant == variants[FIRST]
-        right, judged = (0, 0) if first else agreement(runs, variant, variants[FIRST])
+        aligned = any("kept" in run.get("probe", {}) for run in runs if run["variant"] == variants[FIRST])
+        right, judged = (0, 0) if aligned else agreement(runs, variant, variants[FIRST])
         shares = [one.share for one in known if not math.isnan(one.share)]
         cells = [
             "-" if first else ", ".join(map(str, counts)),
@@ -196,7 +199,7 @@ def shifts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -
     lines = [f"| task | set | {' | '.join(variants)} |", f"|---|---|{'---|' * len(variants)}"]
     for task in tasks:
         done = [run for run in runs if run["task"] == task and run.get("test") is not None and "shift" in run]
-        for name in ["test", *dict.fromkeys(name for run in done for name in run["shift"])]:
+        for name in [*(["test"] if done else []), *dict.fromkeys(name for run in done for name in run["shift"])]:
             found = [{"test": run["test"], **run["shift"]}.get(name) for run in done]
             by = [
                 [value for value, run in zip(found, done, strict=True) if run["variant"] == v and value is not None]

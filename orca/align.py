@@ -186,6 +186,8 @@ class Align:
             record: dict[str, Any] = {"epoch": state.epoch, "objective": value, "probe": None}
             if state.epoch % config.probe_every == 0 or state.epoch == config.epochs or state.stopped:
                 record["probe"] = self._probe(small)
+                state.diverged = state.diverged or not math.isfinite(record["probe"])
+                state.stopped = state.stopped or state.diverged
             record["seconds"] = time.perf_counter() - begun
             state.history.append(record)
             self.checkpoint.save()
@@ -207,7 +209,7 @@ class Align:
         self.model.embedder.train()
         tokens = self.model.embedder(x, length)
         features = self._features(tokens.x, tokens.mask)
-        if not bool(features.isfinite().all()):  # the step before was too large
+        if self.state.epoch and not math.isfinite(float(features.detach().square().sum())):  # by the step before
             return math.nan
         value = objective(features, torch.from_numpy(labels[index]).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)

@@ -106,16 +106,16 @@ def rate_factor(step: int, total: int, warmup: float) -> float:
 
 
 def make_optimizer(chosen: dict[str, list[nn.Parameter]], config: FinetuneConfig) -> torch.optim.AdamW:
-    """AdamW with the rate of each layer group; weight decay for matrices only, which the rows of ia3 are not."""
+    """AdamW with the rate of each layer group; weight decay for matrices only, of what is inserted if it decays."""
     blocks = {name: int(name.removeprefix("block.")) for name in chosen if name.startswith("block.")}
     last = max(blocks.values(), default=0)
     rates = {name: config.lr * config.layer_decay ** (last - number) for name, number in blocks.items()}
     rates |= {"embedder": config.embedder_lr, "head": config.head_lr, INSERTED: config.inserted_lr}
     groups = []
     for name, parameters in chosen.items():
-        rate = rates.get(name, config.lr)
+        rate, may = rates.get(name, config.lr), name != INSERTED or config.choice.decays
         for decays in (True, False):
-            part = [p for p in parameters if ((p.squeeze() if name == INSERTED else p).ndim > 1) == decays]
+            part = [p for p in parameters if (p.ndim > 1 and may) == decays]
             if part:
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": part, "lr": rate, "peak": rate, "weight_decay": decay})

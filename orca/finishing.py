@@ -14,7 +14,7 @@ from orca.keys import run_name
 from orca.manifest import link
 from orca.memory import peak_memory_mb
 from orca.plan import Plan
-from orca.runs import FINISHED, VALIDATED, describe, entry, is_finished, mark, settings_text
+from orca.runs import FINISHED, VALIDATED, describe, entry, is_finished, is_running, mark, settings_text
 from orca.runtime import read_json, write_json
 from orca.store import StageRef, Store
 
@@ -67,7 +67,7 @@ def validate(made: Plan, store: Store, stages: list[StageRef]) -> dict[str, Any]
     """The record of a run that is trained and whose test set stays closed, for now or for good.
 
     It is that of a finished run, without test metric, shift sets and baselines, and stands in the run's folder with the
-    settings; ``orca resume`` opens the test set. The record of a run that is finished stays as it is.
+    settings; ``orca resume`` opens the test set. A run that is finished, or at work elsewhere, keeps its own record.
     """
     name, metric = run_name(made), made.metric()
     path, tuned = store.runs_dir / name, next(ref for ref in stages if ref.name == "finetune")
@@ -77,7 +77,7 @@ def validate(made: Plan, store: Store, stages: list[StageRef]) -> dict[str, Any]
     }  # fmt: skip
     reason = "trained and measured on validation; the test set was not opened"
     record = _record(made, path, stages, closed) | {"state": VALIDATED, "reason": reason}
-    if mark(store, name, record):
+    if not is_running(store, name) and mark(store, name, record):
         runtime.atomic_write(path / "config.yaml", settings_text(made.config))
     return record
 

@@ -115,6 +115,7 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
         kept = f"epoch {state.best_epoch}" if state.best_epoch else UNALIGNED
         report: dict[str, Any] = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.best_probe}
         report |= {"diverged": True} if state.diverged else {}
+        report |= {"keep": "last"} if config.align.keep == "last" else {}
         write_json(out / "report.json", {"objective": config.align.objective, "epochs": state.epoch, **report})
         write_history(out, [*state.history, report])
 

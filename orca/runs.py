@@ -50,7 +50,8 @@ def settings_text(config: RunConfig) -> str:
 def track(made: Plan, store: Store, *, flow_run: str | None = None) -> Iterator[str]:
     """Marks a run as running within the block, and how it ended if it did not finish; gives its name.
 
-    A finished run of that name keeps its record until a new one takes its place.
+    A finished run of that name keeps its record until a new one takes its place, and what is known of a validated one
+    stays in its record.
     """
     from orca.keys import run_name
 
@@ -66,6 +67,8 @@ def track(made: Plan, store: Store, *, flow_run: str | None = None) -> Iterator[
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "process": {"host": socket.gethostname(), "pid": os.getpid()},
     }  # fmt: skip
+    if (before := entry(store.runs_dir / name)).get("state") == VALIDATED:
+        facts = {**before, **facts}
     try:
         if mark(store, name, {**facts, "state": "running"}):
             atomic_write(store.runs_dir / name / "config.yaml", settings_text(made.config))
@@ -87,6 +90,11 @@ def mark(store: Store, name: str, record: Mapping[str, Any]) -> bool:
         return False
     write_json(file, dict(record))
     return True
+
+
+def is_running(store: Store, name: str) -> bool:
+    """Whether a process is at work on a run."""
+    return _now(store, entry(store.runs_dir / name)).get("state") == "running"
 
 
 def mark_flow_run(store: Store, flow_run: str, state: str, reason: str) -> None:
@@ -179,6 +187,8 @@ def finished_path(store: Store, name: str) -> Path:
     state = record.get("state", FINISHED)
     if state != FINISHED:
         hint = "wait for its end" if state == "running" else f"orca resume {path.name} goes on with it"
+        if state == VALIDATED:
+            raise InputError(f"the test set of the run {path.name} is closed; orca resume {path.name} opens it")
         raise InputError(f"the run {path.name} is {state}, so it has no results; {hint}")
     return path
 

@@ -122,6 +122,21 @@ def test_an_alignment_that_diverges_ends_with_the_unaligned_embedder_and_says_wh
     assert "alignment diverged in step 2: the embedded data is not finite; lower align.lr (now 1e+38)" in caplog.text
 
 
+@pytest.mark.parametrize("epochs", [1, 6])
+def test_a_last_step_that_ruins_the_embedder_is_a_divergence_too(epochs: int, tmp_path) -> None:
+    """The objective of a step tells of the embedder before it, the probe after the last one of what came of it."""
+    model, state = aligned(tmp_path / "guarded", epochs=epochs, probe_every=epochs, lr=1e38)
+    assert (state.diverged, state.best_epoch) == (True, 0)
+    assert all(value.isfinite().all() for value in model.embedder.state_dict().values())
+    with pytest.raises(TrainingError, match="alignment diverged"):
+        aligned(tmp_path / "last", epochs=epochs, lr=1e38, keep="last")
+
+
+def test_features_too_large_to_be_squared_are_a_divergence_and_no_fault_of_the_data(tmp_path) -> None:
+    _, state = aligned(tmp_path, lr=1e19)
+    assert state.diverged
+
+
 def test_a_diverged_alignment_that_is_always_to_be_kept_is_a_fault(tmp_path) -> None:
     with pytest.raises(TrainingError, match=r"alignment diverged in step 2.*lower align\.lr"):
         aligned(tmp_path, lr=1e38, keep="last")
@@ -136,16 +151,18 @@ class Stopped(Exception):  # noqa: N818
     pass
 
 
-def test_a_stopped_alignment_goes_on_and_ends_bit_for_bit_the_same(tmp_path) -> None:
+@pytest.mark.parametrize("keep", ["probe", "last"])
+def test_a_stopped_alignment_goes_on_and_ends_bit_for_bit_the_same(keep: str, tmp_path) -> None:
     def die(facts: dict[str, Any]) -> None:
         if facts["epoch"] == 5:
             raise Stopped
 
-    whole, one = aligned(tmp_path / "whole", lr=1e-2)
+    whole, one = aligned(tmp_path / "whole", lr=1e-2, keep=keep)
     with pytest.raises(Stopped):
-        aligned(tmp_path / "again", lr=1e-2, progress=die)
+        aligned(tmp_path / "again", lr=1e-2, keep=keep, progress=die)
     torch.manual_seed(99)
-    resumed, two = aligned(tmp_path / "again", lr=1e-2)
+    resumed, two = aligned(tmp_path / "again", lr=1e-2, keep=keep)
+    assert one.best_epoch == two.best_epoch
     assert [r["objective"] for r in one.history] == [r["objective"] for r in two.history]
     assert all(torch.equal(v, resumed.embedder.state_dict()[k]) for k, v in whole.embedder.state_dict().items())
 

@@ -86,7 +86,7 @@ def test_a_row_tells_in_how_many_runs_alignment_was_kept_and_what_it_gained(tmp_
     assert second["kept"] is None
     page = to_markdown([first, second], places_of(document))
     assert "| 2 of 3 | 1,000 |" in page
-    assert "Alignment kept: the runs whose probe" in page
+    assert "Alignment kept: the runs that went on with an aligned embedder." in page
     (told, plain) = csv.DictReader(io.StringIO(to_csv([first, second], places_of(document))))
     assert (told["alignment_kept"], plain["alignment_kept"]) == ("2", "")
 

@@ -126,10 +126,13 @@ def test_a_switch_decides_of_embedder_or_predictor_and_of_nothing_else(
     switched = choice.model_copy(update={f"train_{part}": train})
     own = {n for n, _ in model.named_parameters() if n.startswith(f"{part}.")}
     told = wanted(model, name, phase) | own if train else wanted(model, name, phase) - own
-    if not told:
+    if not train and not wanted(model, name, 0) - own:  # the first phase would have nothing
         with pytest.raises(InputError, match=f"nothing is left to train in '{name}': finetune.train_predictor is off"):
-            switched.apply(model.layer_groups(), phase)
+            switched.lengths(4)
+        with pytest.raises(InputError, match="nothing is left to train"):
+            check_config({"task": "digits", "finetune": {"method": name, "train_predictor": False}})
         return
+    assert switched.lengths(4)
     switched.apply(model.layer_groups(), phase)
     assert {n for n, p in model.named_parameters() if p.requires_grad} == told
 
@@ -173,6 +176,8 @@ def test_what_is_chosen_of_a_method_is_part_of_the_key_and_what_is_left_alone_is
     assert [name for m in ("full", "layernorm", "scratch") for name in later & set(document(method=m))] == []
     assert document(method="partial") == document(method="partial", options={"last": 2})  # a default, written out
     assert document(method="partial")["options"] == {"last": 2, "blocks": None}
+    assert "first_version" not in document(method="peft-ft")
+    assert document(method="peft-ft", options={"first": "ia3"})["first_version"] == 2
     changed = ({"train_embedder": False}, {"train_predictor": False}, {"layer_decay": 0.5}, {"inserted_lr": 1e-2})
     assert all(document(**one)[name] == value for one in changed for name, value in one.items())
 
@@ -212,6 +217,8 @@ def test_the_rows_of_ia3_are_vectors_and_do_not_decay() -> None:
     optimizer = make_optimizer(choice.apply(model.layer_groups()), FinetuneConfig(method="ia3"))
     decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
     scales = [p for n, p in model.named_parameters() if ".ia3_" in n]
+    assert MethodChoice(name="lora").decays
+    assert not MethodChoice(name="peft-ft", options={"first": "ia3"}).decays
     assert {p.ndim for p in scales} == {2}
     assert {decay[id(p)] for p in scales} == {0.0}
     assert decay[id(model.get_parameter("predictor.linear.weight"))] > 0

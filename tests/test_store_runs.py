@@ -10,9 +10,11 @@ from filelock import FileLock
 
 from orca.config import check_config, load_config
 from orca.errors import InputError
+from orca.finishing import validate
 from orca.keys import run_name
 from orca.plan import Plan, plan
-from orca.runs import finished_path, list_runs, mark_flow_run, read_run, run_path, track
+from orca.run import align, embed, finetune
+from orca.runs import finished_path, is_finished, list_runs, mark_flow_run, read_run, run_path, track
 from orca.runtime import read_json, write_json
 from orca.store import Store, default_root
 from tests.test_run import settings
@@ -134,6 +136,32 @@ def test_a_run_is_running_until_its_block_ends_and_then_tells_how(store: Store, 
         finished_path(store, name)
     attempt(store, made, KeyboardInterrupt())
     assert standing(store) == [("cancelled", "stopped from outside")]
+
+
+def test_what_validation_said_of_a_run_stays_when_opening_its_test_set_fails(store: Store, made: Plan) -> None:
+    stages = [embed(made, store), align(made, store, embed(made, store))]
+    stages.append(finetune(made, store, *stages))
+    record = validate(made, store, stages)
+    name = run_name(made)
+    assert standing(store) == [("validated", "trained and measured on validation; the test set was not opened")]
+    assert is_finished(store, name, tested=False)
+    assert not is_finished(store, name)
+    with pytest.raises(InputError, match=f"the test set of the run {name} is closed; orca resume {name} opens it"):
+        finished_path(store, name)
+
+    def look(name: str) -> None:
+        assert standing(store)[0][0] == "running"
+        validate(made, store, stages)  # a sweep that looks by leaves a run at work alone
+        assert standing(store)[0][0] == "running"
+
+    attempt(store, made, OSError("the disk is gone"), look=look)
+    told = read_run(store, name)
+    assert (told["state"], told["validation"]) == ("failed", record["validation"])
+    validate(made, store, stages)
+    assert standing(store)[0][0] == "validated"
+    publish(store, name, "2026-01-01T00:00:00+00:00")
+    validate(made, store, stages)
+    assert standing(store)[0][0] == "completed"
 
 
 def test_its_configuration_makes_the_same_run_again(store: Store, made: Plan) -> None:

@@ -65,6 +65,8 @@ def test_a_first_variant_without_error_has_no_share_and_the_rest_is_told(tmp_pat
 def test_runs_that_were_not_tested_or_have_other_shift_sets_stand_beside_those_that_were() -> None:
     closed = [{**run, "test": None, "shift": {}} if run["variant"] == "otdd" else run for run in RUNS]
     assert study.shifts(closed, TASKS, VARIANTS).splitlines()[3] == "| `a` | noise | 0.4 ± 0.04 | - |"
+    untested = [{**run, "test": None, "shift": {}} for run in RUNS]
+    assert len(study.shifts(untested, TASKS, VARIANTS).splitlines()) == 2
     closed[0] = {**closed[0], "shift": {"gain": 0.3}}
     assert study.shifts(closed, TASKS, VARIANTS).splitlines()[4] == "| `a` | noise | 0.4 ± 0.057 | - |"
 
@@ -95,6 +97,10 @@ def test_the_probe_is_right_where_its_sign_is_that_of_what_training_made_of_it()
     same = [{**run, "validation": 0.5} for run in RUNS]
     assert study.agreement(same, "otdd", "none") == (0, 0)
     assert study.agreement(RUNS, "otdd", "another") == (0, 0)
+    unknown = [{**run, "validation": None} if run["variant"] == "otdd" else run for run in RUNS]
+    assert study.agreement(unknown, "otdd", "none") == (0, 0)
+    aligned = study.verdicts(RUNS, TASKS, ["otdd", "none"]).splitlines()
+    assert [line.split(" | ")[-1] for line in aligned[2:]] == ["- |", "- |"]  # the first is no unaligned one
 
 
 def test_a_seed_that_is_worse_than_the_spread_is_counted() -> None:

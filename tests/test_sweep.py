@@ -165,6 +165,7 @@ def test_a_grid_that_ends_with_finetune_leaves_test_sets_closed_until_a_run_is_r
     assert stages(tmp_path) == {"embed": 2, "align": 2, "finetune": 4, "evaluate": 1, "baselines": 1}
     rows = document(command("sweep", closed, "--store", tmp_path, "--json"))["runs"]
     assert [row["validation"] for row in rows] == [row["validation"] for row in found["runs"]]
+    assert [row["test"] for row in rows] == [None] * 4  # though one was opened meanwhile
     opened = document(command("sweep", write_grid(place, "opened", **grid), "--store", tmp_path, "--json"))
     assert all(row["test"] is not None for row in opened["runs"])
     assert stages(tmp_path)["evaluate"] == 4

@@ -56,6 +56,8 @@ def resume(
 ) -> None:
     """Go on with a run that failed, was cancelled or crashed, from its last checkpoint.
 
+    Of a validated run, which a grid with `until: finetune` leaves, it opens the test set.
+
     The new flow run has the tag resumes-ID, with the first digits of the one before.
     """
     with exit_codes():

@@ -107,10 +107,14 @@ def align_page(folder: Path, labels: Sequence[str]) -> tuple[str, str]:
         if kept is None
         else f"the embedder of epoch {kept} of {report['epochs']}"
     )
+    chosen = "It is chosen by a ridge probe of frozen features on validation data."
+    if report.get("keep") == "last":
+        chosen = "It is the last, as `align.keep` says, whatever the probe of frozen features on validation data."
     drawn = alignment(RunData({}, align=epochs, kept=report))
     parts = [
         f"### {title(labels)}: aligned with {plain(report['objective'])}",
-        f"Kept: {words}. It is chosen by a ridge probe of frozen features on validation data.",
+        f"Kept: {words}. {chosen}",
+        *(["**It diverged**, and ended there: lower `align.lr`."] if report.get("diverged") else []),
         table(["embedder", "probe, lower is better"], [["before alignment", before], ["kept", after]]),
         *([image(drawn)] if drawn else []),
     ]

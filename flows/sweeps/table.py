@@ -68,7 +68,7 @@ class SweepTable:
         if member.fault is not None:
             return {**row, "state": "failed", "reason": member.fault}
         if member.finished:
-            return {**row, **self._ended(read_run(self.store, member.run))}
+            return {**row, **self._ended(member, read_run(self.store, member.run))}
         return {**row, "state": "waiting"}
 
     @contextmanager
@@ -136,16 +136,20 @@ class SweepTable:
             if isinstance(outcome, str):
                 row |= {"state": "failed", "reason": outcome}
             elif node == member.report:
-                row |= self._ended(outcome)
+                row |= self._ended(member, outcome)
             if row["state"] != "waiting":
                 self._watcher(self, row)
         if node.startswith("report-") or isinstance(outcome, str) or time.monotonic() - self._written > PAUSE:
             self._write()
 
-    def _ended(self, record: Mapping[str, Any]) -> Row:
-        """What the table tells of a finished run, wherever its store was when it ran; one not tested has no test."""
+    def _ended(self, member: Member, record: Mapping[str, Any]) -> Row:
+        """What the table tells of a finished run, wherever its store was when it ran.
+
+        A sweep that leaves test sets closed does not tell what others saw in them.
+        """
         metric, path = record["metric"], (self.store.runs_dir / record["run"]).absolute()
-        kept = {"metric": metric["name"], "higher_is_better": metric["higher_is_better"], "test": metric["value"]}
+        kept = {"metric": metric["name"], "higher_is_better": metric["higher_is_better"]}
+        kept["test"] = metric["value"] if member.tested else None
         return {"state": "completed", **kept, "validation": record["validation"]["value"], "path": str(path)}
 
     def document(self) -> dict[str, Any]:

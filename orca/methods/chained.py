@@ -24,34 +24,34 @@ class FirstOptions(Options):
 
     @model_validator(mode="after")
     def _checked(self) -> FirstOptions:
-        self.choice.given  # noqa: B018 - raises where they do not fit
+        self.begins_with.given  # noqa: B018 - raises where they do not fit
         return self
 
     def check_task(self, layout: Layout) -> None:
         """Whether a task has what the first method's options ask for."""
-        self.choice.check_task(layout)
+        self.begins_with.check_task(layout)
 
     @property
-    def choice(self) -> MethodChoice:
+    def begins_with(self) -> MethodChoice:
         """The first method with its options."""
         return MethodChoice(name=self.first, options=self.options)
 
 
 def phases(options: FirstOptions) -> tuple[Phase, ...]:
     """The phase of the first method, then everything, what it inserted included."""
-    (first,) = options.choice.phases
-    begin = f"{options.choice.method.summary} first"
+    (first,) = options.begins_with.phases
+    begin = f"{options.begins_with.method.summary} first"
     return Phase(first.trains, options.share, summary=begin), Phase(everything, 1 - options.share)
 
 
 def insert(encoder: AnyEncoder, options: FirstOptions, origin: Origin | None) -> None:
     """Puts in what the first method inserts."""
-    options.choice.insert(encoder, origin)
+    options.begins_with.insert(encoder, origin)
 
 
 def merge(encoder: AnyEncoder, options: FirstOptions) -> None:
     """Folds in what the first method inserted, where it can."""
-    options.choice.merge(encoder)
+    options.begins_with.merge(encoder)
 
 
 METHODS.add(

@@ -60,6 +60,12 @@ class MethodChoice(BaseModel):
         """What trains when."""
         return self.method.phases(self.given)
 
+    @property
+    def decays(self) -> bool:
+        """Whether matrices that the method inserts have weight decay."""
+        insertion = (self.given.begins_with or self).method.insertion
+        return insertion is None or insertion.decays
+
     def insert(self, encoder: AnyEncoder, origin: Origin | None = None) -> None:
         """Puts into an encoder what the method inserts; random numbers come from torch's global generator.
 
@@ -95,13 +101,16 @@ class MethodChoice(BaseModel):
         """The epochs of each phase, at least one.
 
         Raises:
-            InputError: there are fewer epochs than phases, or embedder or predictor are to train where nothing does.
+            InputError: there are fewer epochs than phases, embedder or predictor are to train where nothing does, or a
+                phase has nothing left to train.
         """
         phases = self.phases
         if not phases and self.held:
             raise InputError(
                 f"nothing trains in '{self.name}'; leave finetune.train_embedder and finetune.train_predictor out"
             )
+        if self.train_predictor is False and not self.train_embedder and not all(phase.body for phase in phases):
+            raise InputError(f"nothing is left to train in '{self.name}': finetune.train_predictor is off")
         if epochs < len(phases):
             raise InputError(f"'{self.name}' trains in {len(phases)} phases; finetune.epochs is {epochs}, give more")
         ends, done = [0], 0.0
@@ -114,7 +123,7 @@ class MethodChoice(BaseModel):
         """The parameters that train in a phase, by layer group, in order; what the method inserted is one group.
 
         Raises:
-            InputError: the phase trains part of the body, and this body has nothing of the kind; or nothing is left.
+            InputError: the phase trains part of the body, and this body has nothing of the kind.
         """
         chosen: dict[str, list[nn.Parameter]] = {}
         wanted, inside = self.phases[phase], False
@@ -125,8 +134,6 @@ class MethodChoice(BaseModel):
         if wanted.body and not inside:
             told = wanted.summary or self.method.summary
             raise InputError(f"'{self.name}' finds nothing in this body to train: it trains {told}")
-        if not chosen:
-            raise InputError(f"nothing is left to train in '{self.name}': finetune.train_predictor is off")
         return chosen
 
     def apply(self, groups: list[LayerGroup], phase: int = 0) -> dict[str, list[nn.Parameter]]:
@@ -166,7 +173,9 @@ class MethodChoice(BaseModel):
         """What the result of the third stage depends on beyond the method's name; defaults are written out."""
         parts = {"options": self.given.model_dump(mode="json")}
         parts |= {"train_embedder": self.train_embedder, "train_predictor": self.train_predictor}
-        version = {"method_version": self.method.version} if self.method.version > 1 else {}
+        first = self.given.begins_with
+        numbers = {"method_version": self.method.version, "first_version": 1 if first is None else first.method.version}
+        version = {name: number for name, number in numbers.items() if number > 1}
         return {name: value for name, value in parts.items() if value not in ({}, None)} | version
 
 

@@ -77,6 +77,6 @@ METHODS.add(
 METHODS.add(
     inserting(
         "ia3", "scales of keys, values and feed-forward activations, embedder and predictor",
-        "Liu et al. 2022, arXiv 2205.05638", Insertion(ia3, merge), version=2,  # scales no longer decay
+        "Liu et al. 2022, arXiv 2205.05638", Insertion(ia3, merge, decays=False), version=2,  # scales no longer decay
     )
 )  # fmt: skip

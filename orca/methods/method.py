@@ -22,6 +22,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def begins_with(self) -> Any:
+        """The choice of the method that comes first, of a method that has another one begin; else None."""
+        return None
+
     def check_task(self, layout: Layout) -> None:
         """Whether a task has what these options ask for.
 
@@ -98,11 +103,13 @@ class Insertion:
         insert: puts modules into an encoder, by the method's options.
         merge: folds them into the encoder's weights and takes them out; None where that cannot be.
         vision: whether bodies of vision take them too.
+        decays: whether weight decay pulls their matrices to zero; scales, whose neutral value is one, have none.
     """
 
     insert: Callable[[Any, Any, Origin | None], None]
     merge: Callable[[AnyEncoder, Any], None] | None = None
     vision: bool = True
+    decays: bool = True
 
 
 @dataclass(frozen=True)

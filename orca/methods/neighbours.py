@@ -77,5 +77,6 @@ METHODS.add(
         options=NeighboursOptions,
         predictor=Neighbours,
         targets=("classes", "multilabel", "scalar"),
+        version=2,  # answers in float32 in mixed precision too
     )
 )

@@ -33,9 +33,9 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
         A row for each place of the grid, seeds apart: its place on each axis; ``metric`` and ``higher_is_better``;
         ``seeds`` that are completed ``of`` how many; ``by``, the metric that rows are compared by: validation where no
         test set was opened; ``test``, ``validation`` and ``seconds`` as ``mean`` and ``spread``, the sample standard
-        deviation, None of one run; ``shift``, and the ``drop`` from the test metric to it, by name; ``kept``, in how
-        many of the aligned runs the probe on validation preferred the aligned embedder, and by how much the kept one is
-        better there, None where none was aligned; ``trained`` parameters; ``peak_memory_mb`` and
+        deviation, None of one run; ``shift``, and the ``drop`` from the test metric to it, by name; ``kept``, how many
+        of the aligned runs went on with an aligned embedder, and by how much the kept one is better by the probe, None
+        where none was aligned; ``trained`` parameters; ``peak_memory_mb`` and
         ``peak_gpu_memory_mb``, the most of all seeds, None without a GPU; the ``difference`` to the task's first row,
         as in :func:`paired`; ``rank``, the mean over tasks of its place among rows, 1 the best, None where there is one
         task, or one lacks this row.
@@ -53,7 +53,7 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
         metric = {name: (done or members)[0].get(name) for name in ("metric", "higher_is_better")}
         spreads = {name: spread([run[name] for run in done]) for name in ("test", "validation")}
         rows.append(
-            {**place, **metric, "seeds": len(done), "of": len(members), "by": by, **spreads, **_of_records(done)}
+            {**place, **metric, "seeds": len(done), "of": len(members), "by": by, **spreads, **_of_records(done, by)}
         )
     first: dict[str, int] = {}
     for at, row in enumerate(rows):
@@ -82,10 +82,10 @@ def write_comparison(folder: Path, document: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _of_records(done: Sequence[Mapping[str, Any]]) -> Row:
-    """What the folders of a row's runs tell beyond the sweep's table."""
+def _of_records(done: Sequence[Mapping[str, Any]], by: str) -> Row:
+    """What the folders of a row's runs tell beyond the sweep's table; of shift sets where test sets were opened."""
     records = [read_part(Path(run["path"]), "run.json") for run in done]
-    shifts = dict.fromkeys(name for record in records for name in record["shift"])
+    shifts = dict.fromkeys(name for record in records for name in record["shift"] if by == "test")
     pairs = {name: [(record["shift"].get(name), record["metric"]["value"]) for record in records] for name in shifts}
     known = {name: [pair for pair in found if None not in pair] for name, found in pairs.items()}
     return {
@@ -260,7 +260,7 @@ def reading(rows: Sequence[Row]) -> str:
     if _shifts(rows):
         told.append("Drop: the metric on the shift set less that on the test set.")
     if any(row["kept"] for row in rows):
-        told.append("Alignment kept: the runs whose probe on validation preferred the aligned embedder.")
+        told.append("Alignment kept: the runs that went on with an aligned embedder.")
     if any(row["rank"] is not None for row in rows):
         told.append("Rank: the mean place over tasks, 1 is the best.")
     return " ".join(told)
