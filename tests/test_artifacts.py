@@ -457,3 +457,14 @@ def test_faults_are_told_as_users_should_read_them() -> None:
     assert explain(OSError(28, "No space left on device")) == "OSError: [Errno 28] No space left on device"
     assert explain(MemoryError()) == "MemoryError"
     assert explain(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_the_page_of_an_alignment_says_what_chose_the_embedder_and_that_it_diverged(tmp_path, *, always: bool) -> None:
+    report = {"objective": "otdd", "epochs": 3, "kept": "epoch 3", "probe_unaligned": 0.5, "probe_kept": 0.6}
+    (tmp_path / "report.json").write_text(json.dumps(report | ({"keep": "last"} if always else {"diverged": True})))
+    (tmp_path / "history.jsonl").write_text('{"epoch": 3, "objective": 1.0, "probe": 0.6}\n')
+    page, _ = align_page(tmp_path, LABELS)
+    assert ("It is the last, as `align.keep` says" in page) == always
+    assert ("It is chosen by a ridge probe" in page) == (not always)
+    assert ("It diverged" in page) == (not always)

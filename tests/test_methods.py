@@ -177,6 +177,7 @@ def test_what_is_chosen_of_a_method_is_part_of_the_key_and_what_is_left_alone_is
     assert document(method="partial") == document(method="partial", options={"last": 2})  # a default, written out
     assert document(method="partial")["options"] == {"last": 2, "blocks": None}
     assert "first_version" not in document(method="peft-ft")
+    assert document(method="knn")["method_version"] == 2
     assert document(method="peft-ft", options={"first": "ia3"})["first_version"] == 2
     changed = ({"train_embedder": False}, {"train_predictor": False}, {"layer_decay": 0.5}, {"inserted_lr": 1e-2})
     assert all(document(**one)[name] == value for one in changed for name, value in one.items())
