@@ -194,19 +194,13 @@ def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str])
     return "\n".join(lines)
 
 
-def shifts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> str:
-    """A table of test metrics, in the distribution of training and in each shift set, means over seeds."""
-    lines = [f"| task | set | {' | '.join(variants)} |", f"|---|---|{'---|' * len(variants)}"]
-    for task in tasks:
-        done = [run for run in runs if run["task"] == task and run.get("test") is not None and "shift" in run]
-        for name in [*(["test"] if done else []), *dict.fromkeys(name for run in done for name in run["shift"])]:
-            found = [{"test": run["test"], **run["shift"]}.get(name) for run in done]
-            by = [
-                [value for value, run in zip(found, done, strict=True) if run["variant"] == v and value is not None]
-                for v in variants
-            ]
-            lines.append(f"| `{task}` | {name} | {' | '.join(map(_spread, by))} |")
-    return "\n".join(lines)
+def tested(runs: Sequence[Run]) -> list[Run]:
+    """The runs whose test set was opened, anew for test and each shift set, with its metric in validation's place."""
+    sets = [(run, {"test": run["test"], **run["shift"]}) for run in runs if run["test"] is not None]
+    return [
+        {**run, "task": f"{run['task']}, {name}", "validation": value}
+        for run, values in sets for name, value in values.items()
+    ]  # fmt: skip
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -217,38 +211,51 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.3g}{spread}"
 
 
-def draw(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], path: Path) -> None:
-    """The share by which each variant has less error than the first, for every seed and in the mean, by task.
+def draw(
+    runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str], path: Path, of: str = "validation"
+) -> None:
+    """The error of each variant as a multiple of the first one's, for every seed and in the mean, by task.
 
-    Tasks that no other variant has are left out.
+    On a logarithmic axis, where half and twice the error are equally far from one; less than the thirty-second part
+    stands there. Tasks that no other variant has are left out.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import NullLocator
 
     from benchmarks.growth import STYLE
+
+    def times(found: Difference) -> float:
+        return math.nan if math.isnan(found.share) else max(1 - found.share, 1 / 32)
 
     others = [variant for variant in variants if variant != variants[FIRST]]
     tasks = [task for task in tasks if any(difference(runs, task, variant, variants[FIRST]) for variant in others)]
     with mpl.rc_context({**STYLE, "svg.hashsalt": path.stem}):
-        figure = Figure(figsize=(8, 0.5 + 0.42 * len(tasks)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(8, 0.7 + 0.42 * len(tasks)), layout="constrained", facecolor="white")
         ax = figure.subplots()
+        ax.set_xscale("log", base=2)
         for number, variant in enumerate(others):
             colour, marker = LOOKS[number % len(LOOKS)]
             at = (number - (len(others) - 1) / 2) * 0.7 / max(len(others), 1)
             label: str | None = variant  # of its first point alone; not every task has every variant
             for row, task in enumerate(tasks):
-                points = [pair.share for pair in pairs(runs, task, variant, variants[FIRST])]
+                points = [times(pair) for pair in pairs(runs, task, variant, variants[FIRST])]
                 ax.scatter(points, [row + at] * len(points), s=9, color=colour, alpha=0.4)
                 if whole := difference(runs, task, variant, variants[FIRST]):
-                    ax.scatter(whole.share, row + at, s=36, color=colour, marker=marker, label=label)
+                    ax.scatter(times(whole), row + at, s=36, color=colour, marker=marker, label=label)
                     label = None
-        ax.axvline(0, color="#555555", linewidth=1, zorder=0)
+        ax.axvline(1, color="#555555", linewidth=1, zorder=0)
         ax.set_axisbelow(True)
         ax.set_yticks(range(len(tasks)), tasks)
         ax.set_ylim(len(tasks) - 0.5, -0.5)
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
-        ax.set_xlabel(f"error on validation saved against '{variants[FIRST]}'; small: one seed, large: the mean")
+        low, high = ax.get_xlim()
+        fine = {f"{tick:g}": tick for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5)}
+        doubled = {f"1/{2**-power}" if power < 0 else str(2**power): 2.0**power for power in range(-5, 10)}
+        ticks = fine if low >= 0.5 and high <= 2.5 else doubled
+        shown = {label: tick for label, tick in ticks.items() if low <= tick <= high}
+        ax.set_xticks([*shown.values()], [*shown])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlabel(f"error on {of}, as a multiple of that of '{variants[FIRST]}'; small: one seed, large: the mean")
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         figure.savefig(path, metadata={"Date": None})
 
@@ -272,9 +279,12 @@ def main() -> None:
         write_json(data, runs)
     if not runs:
         parser.error(f"neither {source} nor {data} has a completed run; run the sweep first")
-    tasks, variants = ([*dict.fromkeys(run[axis] for run in runs)] for axis in ("task", "variant"))
-    draw(runs, tasks, variants, given.write / f"{given.sweep}.svg")
-    print(*(table(runs, tasks, variants) for table in (means, verdicts, shifts)), sep="\n\n")
+    opened = tested(runs) if all(run["test"] is not None for run in runs) else []
+    looks = {"validation": runs, "test": opened} if opened else {"validation": runs}
+    for of, seen in looks.items():  # the figure is of the last
+        tasks, variants = ([*dict.fromkeys(run[axis] for run in seen)] for axis in ("task", "variant"))
+        draw(seen, tasks, variants, given.write / f"{given.sweep}.svg", of)
+        print(f"Of {of}:", *(table(seen, tasks, variants) for table in (means, verdicts)), sep="\n\n", end="\n\n")
 
 
 if __name__ == "__main__":

@@ -62,13 +62,16 @@ def test_a_first_variant_without_error_has_no_share_and_the_rest_is_told(tmp_pat
     study.draw(runs, TASKS, VARIANTS, tmp_path / "study.svg")
 
 
-def test_runs_that_were_not_tested_or_have_other_shift_sets_stand_beside_those_that_were() -> None:
-    closed = [{**run, "test": None, "shift": {}} if run["variant"] == "otdd" else run for run in RUNS]
-    assert study.shifts(closed, TASKS, VARIANTS).splitlines()[3] == "| `a` | noise | 0.4 ± 0.04 | - |"
-    untested = [{**run, "test": None, "shift": {}} for run in RUNS]
-    assert len(study.shifts(untested, TASKS, VARIANTS).splitlines()) == 2
-    closed[0] = {**closed[0], "shift": {"gain": 0.3}}
-    assert study.shifts(closed, TASKS, VARIANTS).splitlines()[4] == "| `a` | noise | 0.4 ± 0.057 | - |"
+def test_test_and_every_shift_set_are_rows_of_their_own_for_the_runs_that_have_them() -> None:
+    opened = study.tested(
+        [{**run, "test": None} if run["variant"] == "otdd" else run for run in RUNS if run["seed"] < 2]
+    )
+    assert {run["variant"] for run in opened} == {"none"}
+    rows = ["a, test", "a, noise", "b, test", "b, noise"]
+    assert [*dict.fromkeys(run["task"] for run in opened)] == rows
+    assert study.means(opened, rows, VARIANTS).splitlines()[3] == "| `a, noise` | error | 0.42 ± 0.028 | - |"
+    other = [*opened, *study.tested([{**RUNS[0], "shift": {"gain": 0.3}}])]
+    assert study.by_seed(other, "a, gain", "none") == {0: 0.3}
 
 
 def test_ranks_are_means_over_tasks_by_the_metric_s_own_direction() -> None:
@@ -87,7 +90,6 @@ def test_the_tables_say_what_was_found() -> None:
     assert told[2] == "| none | - | - | - | - | 1.50 | - | - | - |"
     assert told[3] == "| otdd | 1, 1, 0 | 1 of 2 | +21.7% | 0 of 6 | 1.50 | 2 of 6 | 6.7% | 2 of 2 |"
     assert study.means(RUNS, TASKS, VARIANTS).splitlines()[2] == "| `a` | error | 0.2 ± 0.02 | 0.11 ± 0.01 |"
-    assert study.shifts(RUNS, TASKS, VARIANTS).splitlines()[3] == "| `a` | noise | 0.4 ± 0.04 | 0.22 ± 0.02 |"
 
 
 def test_the_probe_is_right_where_its_sign_is_that_of_what_training_made_of_it() -> None:
@@ -117,7 +119,7 @@ def test_the_figure_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
     first, second = ((tmp_path / name / "study.svg").read_text() for name in ("one", "two"))
     assert first == second
     assert "otdd" in first
-    assert "error on validation saved against" in first
+    assert "error on validation, as a multiple of that of 'none'" in first
 
 
 def test_a_variant_that_the_first_task_lacks_is_in_the_legend(tmp_path: Path) -> None:
