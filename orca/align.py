@@ -1,9 +1,10 @@
 """The second stage: the input embedder is trained until the embedded target data resembles labelled source data.
 
 Shen et al. 2023 (arXiv 2302.05738), section 3.2, with three changes: the dataset distance is taken over all classes
-jointly unless ``otdd-classwise`` is chosen; a stopping rule ends it; and of the embedders seen, it keeps the one whose
-frozen features a ridge probe prefers on validation data, but the unaligned one where none is surely better, so that
-alignment cannot do harm unnoticed. ``keep: last`` is without that guard, for comparison.
+jointly unless ``otdd-classwise`` is chosen; a stopping rule ends it; and a ridge probe of the frozen features, judged
+on validation data, refuses every embedder that is surely worse than the unaligned one, and where the classes are
+pseudo-labels every one that is not surely better. The last that it lets pass goes on, so that alignment cannot do harm
+unnoticed. ``keep: last`` is without that guard, for comparison.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from orca.model import AdaptedModel
 from orca.probe import probe, surely_less
 from orca.registry import Choices
 from orca.runtime import generator, rng
+from orca.sources import SourceConfig
 from orca.types import Examples, LabeledSet, TargetKind
 
 log = logging.getLogger(__name__)
@@ -62,9 +64,10 @@ class AlignConfig(DiscrepancyConfig):
         title="Most Samples",
         description="Cap on the target features per step, all classes together.",
     )
-    features: Literal["mean", "token"] = Field(
-        default="mean",
-        description="Feature of a target sample: the mean of its tokens, or one of them drawn at each step.",
+    features: Literal["mean", "token"] | None = Field(
+        default=None,
+        description="Feature of a target sample: the mean of its tokens, or one of them drawn at each step; unset is "
+        "as the source has it, a token against words, the mean against sentences and images.",
     )
     lr: float = Field(default=1e-3, gt=0, title="Learning Rate", description="Of the embedder, per step.")
     pseudo_labels: int = Field(default=10, ge=2, description="k-means classes for targets that are not classes.")
@@ -78,12 +81,14 @@ class AlignConfig(DiscrepancyConfig):
     probe_samples: int = Field(default=512, ge=8, description="Training and validation samples of a probe, each.")
     keep: Literal["probe", "last"] = Field(
         default="probe",
-        description="Which embedder goes on: the best by the probe, aligned only if surely better; or always the last.",
+        description="Which embedder goes on: the last that the probe lets pass, which is not surely worse than the "
+        "unaligned one, or surely better where the classes are pseudo-labels; or always the last.",
     )
 
-    def document(self) -> dict[str, Any]:
-        """What the result of the stage depends on; what came later is left out at its default, so that keys hold."""
-        return self.model_dump(exclude={"keep"} if self.keep == "probe" else None)
+    def resolved(self, source: SourceConfig) -> AlignConfig:
+        """These settings with all of them set: target features are such as the source's unless said otherwise."""
+        features = self.features or ("token" if source.by_token else "mean")
+        return self.model_copy(update={"features": features})
 
 
 @dataclass
@@ -93,8 +98,8 @@ class AlignState:
     epoch: int = 0
     stopped: bool = False
     diverged: bool = False
-    best_epoch: int = 0
-    best_probe: float = float("inf")
+    kept_epoch: int = 0
+    kept_probe: float = float("inf")
     first_probe: float = float("inf")
     unaligned: list[float] = field(default_factory=list)  # the first probe, by sample
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -137,7 +142,7 @@ class Align:
     Args:
         model: the model, on its device; only its embedder changes.
         source: labelled source features.
-        config: the stage's configuration.
+        config: the stage's configuration, resolved.
         seed: of the samples drawn.
         dtype: precision of autocast for the probe.
         work: folder for ``checkpoint/``.
@@ -152,7 +157,7 @@ class Align:
         self.source = LabeledSet(source.x.to(self.device), source.y.to(self.device), source.names)
         self.optimizer = torch.optim.Adam(model.embedder.parameters(), lr=config.lr, fused=True)
         self.draw = generator("align", seed)
-        self.best_file = work / "checkpoint" / "best.safetensors"
+        self.kept_file = work / "checkpoint" / "kept.safetensors"
         self.state = AlignState()
         self.checkpoint = Checkpoint(
             work / "checkpoint" / "state.safetensors", model.embedder, self.optimizer, state=self.state, align=self.draw
@@ -172,9 +177,9 @@ class Align:
         small = [part.subset(choose.permutation(len(part))[: config.probe_samples]) for part in (train, val)]
         if not self.checkpoint.restore():
             errors = probe(self.model, *small, dtype=self.dtype)
-            state.first_probe = state.best_probe = float(errors.mean())
+            state.first_probe = state.kept_probe = float(errors.mean())
             state.unaligned = errors.tolist()
-            save_tensors(self.best_file, self.model.embedder.state_dict())
+            save_tensors(self.kept_file, self.model.embedder.state_dict())
             self.checkpoint.save()
         started, first = time.perf_counter(), state.epoch
         while state.epoch < config.epochs and not state.stopped:
@@ -196,10 +201,10 @@ class Align:
         if state.diverged:
             self._tell_of_divergence()
         if config.keep == "last":
-            state.best_epoch, state.best_probe = state.epoch, state.history[-1]["probe"]
+            state.kept_epoch, state.kept_probe = state.epoch, state.history[-1]["probe"]
             return state
-        best, _ = load_tensors(self.best_file)
-        self.model.embedder.load_state_dict(best)
+        kept, _ = load_tensors(self.kept_file)
+        self.model.embedder.load_state_dict(kept)
         return state
 
     def _step(self, objective: Objective, train: Examples, labels: np.ndarray) -> float:
@@ -224,7 +229,7 @@ class Align:
         )
         if self.config.keep == "last":
             raise TrainingError(said)
-        log.warning("%s; it ends there, and the embedder that the probe preferred until then goes on", said)
+        log.warning("%s; it ends there, and the last embedder that the probe let pass goes on", said)
 
     def _sample(self, labels: np.ndarray) -> np.ndarray:
         """Rows of the training set: equally many of each class, as far as it has them."""
@@ -253,7 +258,16 @@ class Align:
     def _probe(self, small: list[Examples]) -> float:
         errors = probe(self.model, *small, dtype=self.dtype)
         error = float(errors.mean())
-        if error < self.state.best_probe and surely_less(errors, np.array(self.state.unaligned)):
-            self.state.best_probe, self.state.best_epoch = error, self.state.epoch
-            save_tensors(self.best_file, self.model.embedder.state_dict())
+        if self._passes(errors):
+            self.state.kept_probe, self.state.kept_epoch = error, self.state.epoch
+            save_tensors(self.kept_file, self.model.embedder.state_dict())
         return error
+
+    def _passes(self, errors: np.ndarray) -> bool:
+        """Whether an embedder with such errors of the probe, (n,), may go on: made-up classes have to prove more."""
+        if not np.isfinite(errors).all():
+            return False
+        unaligned = np.array(self.state.unaligned)
+        if self.model.layout.target == "classes":
+            return not surely_less(unaligned, errors)
+        return surely_less(errors, unaligned)

@@ -21,7 +21,8 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
     language: dict[str, Any] = {}
     if config.aligned:
         origin = SOURCES.get(config.source.name).fingerprint(config.source)
-        aligning = {"align": config.align.document(), "source": [origin, config.source.model_dump()]}
+        settings = config.align.resolved(config.source).model_dump()
+        aligning = {"align": settings, "source": [origin, config.source.model_dump()]}
         language = {"source": {"source": origin, "config": config.source.model_dump(), "body": made.body_key}}
         if config.random_seed is not None:
             language["source"]["seed"] = config.random_seed

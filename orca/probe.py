@@ -1,6 +1,6 @@
 """A cheap, deterministic measure of what frozen features know about the targets: ridge regression, closed form.
 
-Alignment uses it to keep an embedder only where validation surely prefers it to the unaligned one.
+Alignment uses it to refuse an embedder where validation surely prefers the unaligned one.
 """
 
 from __future__ import annotations

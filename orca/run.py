@@ -36,7 +36,7 @@ from orca.types import LabeledSet
 log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
 CALIBRATION_SAMPLES = 512
-UNALIGNED = "unaligned"  # what alignment kept, where no embedder was surely better
+UNALIGNED = "unaligned"  # what alignment kept, where the probe found all others surely worse
 HUNGRY = ("align", "finetune", "evaluate")  # the stages that need a GPU's memory
 
 
@@ -108,12 +108,13 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
             write_json(out / "report.json", {"objective": "none"})
             return
         model, data = _model(made, before.path, before.path), made.data()
-        state = Align(model, _source_set(made, store), config.align, seed=config.seed, dtype=made.dtype, work=out).run(
+        settings = config.align.resolved(config.source)
+        state = Align(model, _source_set(made, store), settings, seed=config.seed, dtype=made.dtype, work=out).run(
             data.train, data.val, progress=progress
         )
         save_tensors(out / "embedder.safetensors", model.embedder.state_dict())
-        kept = f"epoch {state.best_epoch}" if state.best_epoch else UNALIGNED
-        report: dict[str, Any] = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.best_probe}
+        kept = f"epoch {state.kept_epoch}" if state.kept_epoch else UNALIGNED
+        report: dict[str, Any] = {"kept": kept, "probe_unaligned": state.first_probe, "probe_kept": state.kept_probe}
         report |= {"diverged": True} if state.diverged else {}
         report |= {"keep": "last"} if config.align.keep == "last" else {}
         write_json(out / "report.json", {"objective": config.align.objective, "epochs": state.epoch, **report})

@@ -219,7 +219,7 @@ def test_shared_stages_are_counted_once_and_those_in_the_store_are_found(
 ) -> None:
     falling = iter(range(99, 0, -1))
     monkeypatch.setattr("orca.align.probe", lambda *_, **__: np.full(4, float(next(falling))))
-    monkeypatch.setattr("orca.align.surely_less", lambda *_: kept == "aligned")
+    monkeypatch.setattr("orca.align.surely_less", lambda *_: kept == "unaligned")
     made = tiny_cells(folder, aligns=["otdd", "none"], methods=["full", "head", "scratch"])
     store = Store(tmp_path / "store")
     sharing = share(made, store)

@@ -68,6 +68,11 @@ class SourceConfig(BaseModel):
     n: int = Field(default=2000, ge=2, title="Features in All", description="Number of labelled features taken.")
     seed: int = Field(default=0, description="Decides the corpus of ner, and which features are taken.")
 
+    @property
+    def by_token(self) -> bool:
+        """Whether a feature is one token, and no mean over several."""
+        return self.features == "token" and not SOURCES.get(self.name).images
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
