@@ -103,11 +103,11 @@ def align_page(folder: Path, labels: Sequence[str]) -> tuple[str, str]:
     epochs = [record for record in map(json.loads, lines) if "epoch" in record]
     kept, before, after = kept_epoch(report), show(report["probe_unaligned"]), show(report["probe_kept"])
     words = (
-        "the embedder as it was before: no epoch's probe was better by more than its standard error"
+        "the embedder as it was before: the probe let no other pass"
         if kept is None
         else f"the embedder of epoch {kept} of {report['epochs']}"
     )
-    chosen = "It is chosen by a ridge probe of frozen features on validation data."
+    chosen = "It is the last that a ridge probe of frozen features lets pass on validation data."
     if report.get("keep") == "last":
         chosen = "It is the last, as `align.keep` says, whatever the probe of frozen features on validation data."
     drawn = alignment(RunData({}, align=epochs, kept=report))

@@ -56,9 +56,9 @@ def alignment(data: RunData) -> Markup | None:
             axes[1].plot(epoch[there], probe[there], color=TWO, marker=marker, linestyle="--", label="aligned")
             if np.isfinite(unaligned):
                 axes[1].axhline(unaligned, color=INK, linewidth=0.9, linestyle=":", label="unaligned")
-            best = number(data.kept.get("probe_kept"))
-            if kept is not None and np.isfinite(best):
-                axes[1].plot(kept, best, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, label="kept")
+            passed = number(data.kept.get("probe_kept"))
+            if kept is not None and np.isfinite(passed):
+                axes[1].plot(kept, passed, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, label="kept")
             axes[1].set_ylabel("probe")
             axes[1].legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)
         axes[-1].set_xlabel("epoch of alignment")
