@@ -1,9 +1,9 @@
 """The second stage: the input embedder is trained until the embedded target data resembles labelled source data.
 
 Shen et al. 2023 (arXiv 2302.05738), section 3.2, with three changes: the dataset distance is taken over all classes
-jointly unless ``otdd-classwise`` is chosen; a stopping rule ends it; and a ridge probe of the frozen features, judged
-on validation data, refuses every embedder that is surely worse than the unaligned one, and where the classes are
-pseudo-labels every one that is not surely better. The last that it lets pass goes on, so that alignment cannot do harm
+jointly unless ``otdd-classwise`` is chosen; it ends where the distance settles, or where a ridge probe of the frozen
+features, judged on validation data, is surely worse than before alignment; and the last embedder that the probe lets
+pass goes on, where the classes are pseudo-labels only one that is surely better, so that alignment cannot do harm
 unnoticed. ``keep: last`` is without that guard, for comparison.
 """
 
@@ -256,18 +256,15 @@ class Align:
         return before - now < self.config.min_improvement * abs(before)
 
     def _probe(self, small: list[Examples]) -> float:
-        errors = probe(self.model, *small, dtype=self.dtype)
-        error = float(errors.mean())
-        if self._passes(errors):
-            self.state.kept_probe, self.state.kept_epoch = error, self.state.epoch
-            save_tensors(self.kept_file, self.model.embedder.state_dict())
-        return error
-
-    def _passes(self, errors: np.ndarray) -> bool:
-        """Whether an embedder with such errors of the probe, (n,), may go on: made-up classes have to prove more."""
+        """The probe's error of the embedder as it is; remembers the embedder if it passes, stops if it does harm."""
+        errors, state = probe(self.model, *small, dtype=self.dtype), self.state
+        error, unaligned = float(errors.mean()), np.array(state.unaligned)
         if not np.isfinite(errors).all():
-            return False
-        unaligned = np.array(self.state.unaligned)
-        if self.model.layout.target == "classes":
-            return not surely_less(unaligned, errors)
-        return surely_less(errors, unaligned)
+            return error
+        worse = surely_less(unaligned, errors)
+        passes = not worse if self.model.layout.target == "classes" else surely_less(errors, unaligned)
+        if passes:
+            state.kept_probe, state.kept_epoch = error, state.epoch
+            save_tensors(self.kept_file, self.model.embedder.state_dict())
+        state.stopped = state.stopped or (worse and self.config.keep == "probe")
+        return error

@@ -80,7 +80,7 @@ def test_the_grids_of_the_studies_hold_as_many_runs_as_they_say(path: Path) -> N
     said = int(re.findall(r"(\d+) runs", path.read_text())[0])
     made = cells(load_grid(path))
     assert len(made) == said
-    assert {cell.place["seed"] for cell in made} == {0, 1, 2}
+    assert len({cell.place["seed"] for cell in made}) == 3
     assert all(cell.config.train_size is not None for cell in made)
 
 
