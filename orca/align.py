@@ -2,8 +2,8 @@
 
 Shen et al. 2023 (arXiv 2302.05738), section 3.2, with three changes: the dataset distance is taken over all classes
 jointly unless ``otdd-classwise`` is chosen; it ends where the distance settles, or where a ridge probe of the frozen
-features, judged on validation data, is surely worse than before alignment; and the last embedder that the probe lets
-pass goes on, where the classes are pseudo-labels only one that is surely better, so that alignment cannot do harm
+features, judged on validation data, is surely worse than before alignment; and the last embedder before that goes on,
+where the classes are pseudo-labels the unaligned one unless the end is surely better, so that alignment cannot do harm
 unnoticed. ``keep: last`` is without that guard, for comparison.
 """
 
@@ -81,8 +81,8 @@ class AlignConfig(DiscrepancyConfig):
     probe_samples: int = Field(default=512, ge=8, description="Training and validation samples of a probe, each.")
     keep: Literal["probe", "last"] = Field(
         default="probe",
-        description="Which embedder goes on: the last that the probe lets pass, which is not surely worse than the "
-        "unaligned one, or surely better where the classes are pseudo-labels; or always the last.",
+        description="Which embedder goes on: the last that the probe does not find surely worse than the unaligned "
+        "one, or, with pseudo-labels, finds surely better at the end; or always the last.",
     )
 
     def resolved(self, source: SourceConfig) -> AlignConfig:
@@ -261,10 +261,10 @@ class Align:
         error, unaligned = float(errors.mean()), np.array(state.unaligned)
         if not np.isfinite(errors).all():
             return error
-        worse = surely_less(unaligned, errors)
-        passes = not worse if self.model.layout.target == "classes" else surely_less(errors, unaligned)
-        if passes:
+        better, worse = surely_less(errors, unaligned), surely_less(unaligned, errors)
+        state.stopped = state.stopped or (worse and self.config.keep == "probe")
+        at_the_end = state.stopped or state.epoch == self.config.epochs
+        if not worse if self.model.layout.target == "classes" else better and at_the_end:
             state.kept_probe, state.kept_epoch = error, state.epoch
             save_tensors(self.kept_file, self.model.embedder.state_dict())
-        state.stopped = state.stopped or (worse and self.config.keep == "probe")
         return error
