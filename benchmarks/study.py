@@ -249,9 +249,9 @@ def draw(
         ax.set_yticks(range(len(tasks)), tasks)
         ax.set_ylim(len(tasks) - 0.5, -0.5)
         low, high = ax.get_xlim()
-        fine = {f"{tick:g}": tick for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5)}
+        fine = {f"{tick:g}": tick for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2)}
         doubled = {f"1/{2**-power}" if power < 0 else str(2**power): 2.0**power for power in range(-5, 10)}
-        ticks = fine if low >= 0.5 and high <= 2.5 else doubled
+        ticks = fine if low >= 0.42 and high <= 2.4 else doubled
         shown = {label: tick for label, tick in ticks.items() if low <= tick <= high}
         ax.set_xticks([*shown.values()], [*shown])
         ax.xaxis.set_minor_locator(NullLocator())
