@@ -259,12 +259,13 @@ class Align:
         """The probe's error of the embedder as it is; remembers the embedder if it passes, stops if it does harm."""
         errors, state = probe(self.model, *small, dtype=self.dtype), self.state
         error, unaligned = float(errors.mean()), np.array(state.unaligned)
-        if not np.isfinite(errors).all():
+        if state.diverged or not np.isfinite(errors).all():
             return error
         better, worse = surely_less(errors, unaligned), surely_less(unaligned, errors)
         state.stopped = state.stopped or (worse and self.config.keep == "probe")
         at_the_end = state.stopped or state.epoch == self.config.epochs
-        if not worse if self.model.layout.target == "classes" else better and at_the_end:
+        passes = not worse if self.model.layout.target == "classes" else better and at_the_end
+        if passes:
             state.kept_probe, state.kept_epoch = error, state.epoch
             save_tensors(self.kept_file, self.model.embedder.state_dict())
         return error
