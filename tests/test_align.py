@@ -143,7 +143,15 @@ def test_a_last_step_that_ruins_the_embedder_is_a_divergence_too(epochs: int, tm
 
 def test_features_too_large_to_be_squared_are_a_divergence_and_no_fault_of_the_data(tmp_path) -> None:
     _, state = aligned(tmp_path, lr=1e19)
-    assert (state.diverged, state.kept_epoch) == (True, 0)  # though its tokens, normalised, can be probed
+    assert state.diverged
+
+
+def test_the_embedder_of_a_diverged_step_is_not_kept_though_it_can_be_probed(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(align_module, "probe", lambda *_, **__: np.full(8, 0.5))
+    _, state = aligned(tmp_path, lr=1e38)
+    assert (state.epoch, state.diverged, state.kept_epoch) == (2, True, 0)
 
 
 def test_a_diverged_alignment_that_is_always_to_be_kept_is_a_fault(tmp_path) -> None:
