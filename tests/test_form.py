@@ -122,9 +122,9 @@ CHANGED = {
 }  # fmt: skip
 KEYS = {
     "embed": ("e23e8fc5501bb3b8c6c2e5ea", "e41f04bbe15f21eed7506cd3"),
-    "align": ("4e41b65410ba3f23a2832fa2", "d408821c59c4f40dad860676"),
-    "finetune": ("618ebe702fc2187e6045ed95", "029a749bf9bcfcc85a708dd7"),
-    "evaluate": ("0bb663da02f52ce94d59acfd", "f7057708fc6e632ee8c317f6"),
+    "align": ("32f6a58cb6de542035680afe", "eb90fc85b292237d63591a60"),
+    "finetune": ("e487619f0aaf6e96495e00dd", "7772674bb9631fd2b952d3e3"),
+    "evaluate": ("4418edeb8dff34cfce2a8d69", "ea5309c9742b8fe47cab5d3b"),
     "source": ("1de8bf0957718fec7ad577c3", "1de8bf0957718fec7ad577c3"),
     "baselines": ("be03f1853a000ee462ab4711", "bee4cd546bc39fe292b99148"),
 }
