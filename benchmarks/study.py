@@ -12,35 +12,14 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from benchmarks.differences import Difference, Run, agreement, by_seed, difference, pairs, ranks
 
 FIRST = 0
 KEPT = ("metric", "higher_is_better", "validation", "test")
 LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"),
          ("#000000", "X"), ("#999999", "*"))  # fmt: skip
-Run = Mapping[str, Any]
-
-
-class Difference(NamedTuple):
-    """A variant on a task against the first one, paired over seeds; what is better is positive.
-
-    Attributes:
-        mean: of the differences of the validation metric, in its unit.
-        share: the mean as a share of the error of the first variant (of what it lacks to 1, where higher is better);
-            NaN where that has none.
-        spread: the larger of the two variants' sample standard deviations over seeds.
-        seeds: how many both have.
-    """
-
-    mean: float
-    share: float
-    spread: float
-    seeds: int
-
-    @property
-    def verdict(self) -> str:
-        """Whether it is better or worse by more than the spread."""
-        return "better" if self.mean > self.spread else "worse" if self.mean < -self.spread else "within"
 
 
 def gathered(sweep: Mapping[str, Any], before: Sequence[Run] = ()) -> list[dict[str, Any]]:
@@ -71,56 +50,6 @@ def place(run: Run) -> tuple[Any, ...]:
     return run["task"], run["variant"], run["seed"]
 
 
-def by_seed(runs: Sequence[Run], task: str, variant: str) -> dict[int, float]:
-    """The validation metric of each seed that is there."""
-    return {
-        run["seed"]: run["validation"]
-        for run in runs
-        if (run["task"], run["variant"]) == (task, variant) and run["validation"] is not None
-    }
-
-
-def difference(runs: Sequence[Run], task: str, variant: str, first: str) -> Difference | None:
-    """How a variant does on a task against the first; None where they have no seed together."""
-    ours, theirs = by_seed(runs, task, variant), by_seed(runs, task, first)
-    seeds = [seed for seed in ours if seed in theirs]
-    if not seeds:
-        return None
-    up = next(run["higher_is_better"] for run in runs if run["task"] == task)
-    mean = statistics.fmean(ours[seed] - theirs[seed] for seed in seeds) * (1 if up else -1)
-    base = statistics.fmean(theirs[seed] for seed in seeds)
-    spread = max(statistics.stdev([of[seed] for seed in seeds]) if len(seeds) > 1 else 0.0 for of in (ours, theirs))
-    lacking = (1 - base) if up else base
-    return Difference(mean, mean / lacking if lacking else math.nan, spread, len(seeds))
-
-
-def pairs(runs: Sequence[Run], task: str, variant: str, first: str) -> list[Difference]:
-    """The differences of each seed that both have, by itself."""
-    seeds = sorted({run["seed"] for run in runs if run["task"] == task})
-    found = [difference([run for run in runs if run["seed"] == seed], task, variant, first) for seed in seeds]
-    return [one for one in found if one is not None]
-
-
-def ranks(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> dict[str, float]:
-    """The mean of a variant's rank by its mean on validation, 1 the best, over the tasks that all variants have.
-
-    The mean is that of the seeds that all variants have.
-    """
-    from scipy.stats import rankdata
-
-    places: dict[str, list[float]] = {variant: [] for variant in variants}
-    for task in tasks:
-        values = {variant: by_seed(runs, task, variant) for variant in variants}
-        seeds = set.intersection(*(set(found) for found in values.values()))
-        if not seeds:
-            continue
-        up = next(run["higher_is_better"] for run in runs if run["task"] == task)
-        errors = [statistics.fmean(values[v][seed] for seed in seeds) * (-1 if up else 1) for v in variants]
-        for variant, rank in zip(variants, rankdata(errors), strict=True):
-            places[variant].append(float(rank))
-    return {variant: statistics.fmean(found) for variant, found in places.items() if found}
-
-
 def means(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> str:
     """A table of validation metrics: tasks by variants, mean and sample standard deviation over seeds."""
     lines = [f"| task | metric | {' | '.join(variants)} |", f"|---|---|{'---|' * len(variants)}"]
@@ -129,26 +58,6 @@ def means(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) ->
         metric = next(run["metric"] for run in runs if run["task"] == task)
         lines.append(f"| `{task}` | {metric} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def agreement(runs: Sequence[Run], variant: str, first: str) -> tuple[int, int]:
-    """In how many of the runs that went on with an aligned embedder the probe was right, and in how many it could be.
-
-    It is right where its sign is that of the validation metric after training, against the same seed of the first
-    variant, which is not aligned. Runs in which either did not change do not count.
-    """
-    right = found = 0
-    for run in runs:
-        probe, theirs = run.get("probe", {}), by_seed(runs, run["task"], first).get(run["seed"])
-        if run["variant"] != variant or probe.get("kept", "unaligned") == "unaligned":
-            continue
-        if None in (theirs, run["validation"], probe["probe_kept"]):
-            continue
-        gain = (run["validation"] - theirs) * (1 if run["higher_is_better"] else -1)
-        promise = probe["probe_unaligned"] - probe["probe_kept"]
-        found += bool(gain and promise)
-        right += gain * promise > 0
-    return right, found
 
 
 def verdicts(runs: Sequence[Run], tasks: Sequence[str], variants: Sequence[str]) -> str:
@@ -203,12 +112,26 @@ def tested(runs: Sequence[Run]) -> list[Run]:
     ]  # fmt: skip
 
 
+def _axes(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """The tasks and the variants of runs, in their order."""
+    tasks, variants = ([*dict.fromkeys(run[axis] for run in runs)] for axis in ("task", "variant"))
+    return tasks, variants
+
+
 def _spread(values: Sequence[float]) -> str:
     """Mean and sample standard deviation."""
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.3g}{spread}"
+
+
+def _ticks(low: float, high: float) -> dict[str, float]:
+    """Multiples between two by their labels: the powers of two, or finer ones where there are only three of these."""
+    fine = {f"{tick:g}": tick for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2)}
+    powers = {f"1/{2**-power}" if power < 0 else str(2**power): 2.0**power for power in range(-5, 10)}
+    ticks = fine if low > 0.25 and high < 4 else powers
+    return {label: tick for label, tick in ticks.items() if low <= tick <= high}
 
 
 def draw(
@@ -248,12 +171,8 @@ def draw(
         ax.set_axisbelow(True)
         ax.set_yticks(range(len(tasks)), tasks)
         ax.set_ylim(len(tasks) - 0.5, -0.5)
-        low, high = ax.get_xlim()
-        fine = {f"{tick:g}": tick for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2)}
-        doubled = {f"1/{2**-power}" if power < 0 else str(2**power): 2.0**power for power in range(-5, 10)}
-        ticks = fine if low >= 0.42 and high <= 2.4 else doubled
-        shown = {label: tick for label, tick in ticks.items() if low <= tick <= high}
-        ax.set_xticks([*shown.values()], [*shown])
+        ticks = _ticks(*ax.get_xlim())
+        ax.set_xticks([*ticks.values()], [*ticks])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel(f"error on {of}, as a multiple of that of '{variants[FIRST]}'; small: one seed, large: the mean")
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -279,12 +198,13 @@ def main() -> None:
         write_json(data, runs)
     if not runs:
         parser.error(f"neither {source} nor {data} has a completed run; run the sweep first")
-    opened = tested(runs) if all(run["test"] is not None for run in runs) else []
-    looks = {"validation": runs, "test": opened} if opened else {"validation": runs}
-    for of, seen in looks.items():  # the figure is of the last
-        tasks, variants = ([*dict.fromkeys(run[axis] for run in seen)] for axis in ("task", "variant"))
-        draw(seen, tasks, variants, given.write / f"{given.sweep}.svg", of)
-        print(f"Of {of}:", *(table(seen, tasks, variants) for table in (means, verdicts)), sep="\n\n", end="\n\n")
+    looks = {"validation": runs}
+    if all(run["test"] is not None for run in runs):
+        looks["test"] = tested(runs)
+    for of, seen in looks.items():
+        print(f"Of {of}:", *(table(seen, *_axes(seen)) for table in (means, verdicts)), sep="\n\n", end="\n\n")
+    of, seen = looks.popitem()
+    draw(seen, *_axes(seen), given.write / f"{given.sweep}.svg", of)
 
 
 if __name__ == "__main__":

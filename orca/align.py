@@ -24,15 +24,15 @@ from torch import Tensor
 
 from orca.batches import to_batch
 from orca.checkpoint import Checkpoint, load_tensors, save_tensors
-from orca.dense import filled
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
 from orca.errors import TrainingError
 from orca.model import AdaptedModel
 from orca.probe import probe, surely_less
+from orca.pseudo_labels import pseudo_labels
 from orca.registry import Choices
 from orca.runtime import generator, rng
 from orca.sources import SourceConfig
-from orca.types import Examples, LabeledSet, TargetKind
+from orca.types import Examples, LabeledSet
 
 log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]
@@ -103,37 +103,6 @@ class AlignState:
     first_probe: float = float("inf")
     unaligned: list[float] = field(default_factory=list)  # the first probe, by sample
     history: list[dict[str, Any]] = field(default_factory=list)
-
-
-def pseudo_labels(y: np.ndarray, kind: TargetKind, *, classes: int, seed: int) -> np.ndarray:
-    """Class labels for alignment: the true ones, or k-means over a projection of the targets.
-
-    Targets are read in blocks and projected to at most 32 random directions (Johnson-Lindenstrauss), so that a set of
-    large fields is never in memory at once. Deterministic under the seed.
-
-    Args:
-        y: targets, (n,) for classes, else (n, ...).
-        kind: kind of the target.
-        classes: number of clusters.
-        seed: of projection and clustering.
-
-    Returns:
-        Labels (n,), int64, 0..K-1, every one of which occurs.
-    """
-    if kind == "classes":
-        return y.astype(np.int64)
-    from sklearn.cluster import MiniBatchKMeans
-
-    width = int(np.prod(y.shape[1:]))
-    draw = rng("pseudo-labels", seed)
-    projection = draw.standard_normal((width, 32)) / np.sqrt(width) if width > 32 else np.eye(width)
-    parts = (filled(y[i : i + 1024], kind).reshape(-1, width) for i in range(0, len(y), 1024))
-    blocks = [part.astype(np.float64) @ projection for part in parts]
-    rows = np.concatenate(blocks)
-    rows = (rows - rows.mean(0)) / (rows.std() + 1e-12)
-    count = min(classes, len(np.unique(rows, axis=0)))
-    model = MiniBatchKMeans(count, random_state=seed, n_init="auto", batch_size=1024)
-    return np.unique(model.fit_predict(rows), return_inverse=True)[1].astype(np.int64)
 
 
 class Align:
@@ -262,7 +231,10 @@ class Align:
         if state.diverged or not np.isfinite(errors).all():
             return error
         better, worse = surely_less(errors, unaligned), surely_less(unaligned, errors)
-        state.stopped = state.stopped or (worse and self.config.keep == "probe")
+        if worse and self.config.keep == "probe":
+            log.info("alignment ends with step %d: its probe, %.3g, is surely worse than %.3g, unaligned", state.epoch,
+                     error, state.first_probe)  # fmt: skip
+            state.stopped = True
         at_the_end = state.stopped or state.epoch == self.config.epochs
         passes = not worse if self.model.layout.target == "classes" else better and at_the_end
         if passes:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from orca import align as align_module
-from orca.align import Align, AlignConfig, pseudo_labels
+from orca.align import Align, AlignConfig
 from orca.discrepancies import DISCREPANCIES
 from orca.errors import TrainingError
+from orca.pseudo_labels import pseudo_labels
 from orca.sources import SourceConfig
 from orca.types import LabeledSet
 from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
@@ -71,7 +72,7 @@ def test_it_runs_on_every_kind_of_target_and_leaves_encoder_and_predictor_alone(
     ],
 )
 def test_the_last_embedder_that_the_probe_lets_pass_is_kept(
-    target: str, probes: list[int], kept: int, tmp_path, monkeypatch: pytest.MonkeyPatch
+    target: str, probes: list[int], kept: int, tmp_path, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
     """Of 100 samples so many are wrong; one that turns is within the standard error, five are not.
 
@@ -85,7 +86,9 @@ def test_the_last_embedder_that_the_probe_lets_pass_is_kept(
         return (np.arange(100) < next(answers)).astype(float)
 
     monkeypatch.setattr(align_module, "probe", scripted)
-    model, state = aligned(tmp_path, target, lr=1e-2)
+    with caplog.at_level("INFO", "orca.align"):
+        model, state = aligned(tmp_path, target, lr=1e-2)
+    assert ("surely worse than 0.5, unaligned" in caplog.text) == (max(probes) > 51)
     assert (state.kept_epoch, state.first_probe) == (kept, probes[0] / 100)
     assert state.kept_probe == probes[kept // 4] / 100
     assert (state.epoch, len(seen)) == (4 * (len(probes) - 1), len(probes))

@@ -9,13 +9,13 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from orca.align import pseudo_labels
 from orca.baselines import fit_baselines
 from orca.build import training_statistics
 from orca.dense import contact_errors, filled, relative_errors
 from orca.errors import InputError
 from orca.metrics import METRICS, check_metric, metrics_for
 from orca.probe import probe
+from orca.pseudo_labels import pseudo_labels
 from orca.tasks.assemble import assemble
 from orca.tasks.encodings import GridEncoding
 from orca.tasks.raw import Raw

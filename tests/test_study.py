@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import study
+from benchmarks import differences, study
 
 TASKS, VARIANTS = ["a", "b"], ["none", "otdd"]
 VALUES = {  # a: an error, b: a score; by variant and seed
@@ -33,12 +33,12 @@ RUNS = runs_of(VALUES)
 
 
 def test_a_difference_is_paired_and_positive_where_it_is_better() -> None:
-    less = study.difference(RUNS, "a", "otdd", "none")
+    less = differences.difference(RUNS, "a", "otdd", "none")
     assert less is not None
     assert (less.mean, less.share, less.seeds) == (pytest.approx(0.09), pytest.approx(0.45), 3)
     assert less.spread == pytest.approx(0.02)
     assert less.verdict == "better"
-    lower = study.difference(RUNS, "b", "otdd", "none")
+    lower = differences.difference(RUNS, "b", "otdd", "none")
     assert lower is not None
     assert lower.mean == pytest.approx(-0.003)
     assert lower.share == pytest.approx(-0.003 / 0.19)  # of what 0.81 lacks to 1
@@ -47,15 +47,15 @@ def test_a_difference_is_paired_and_positive_where_it_is_better() -> None:
 
 def test_seeds_that_only_one_variant_has_do_not_count() -> None:
     fewer = [run for run in RUNS if (run["variant"], run["seed"]) != ("otdd", 0)]
-    found = study.difference(fewer, "a", "otdd", "none")
+    found = differences.difference(fewer, "a", "otdd", "none")
     assert found is not None
     assert (found.seeds, found.mean) == (2, pytest.approx(0.20 - 0.115))
-    assert study.difference([run for run in RUNS if run["seed"] < 1], "a", "other", "none") is None
+    assert differences.difference([run for run in RUNS if run["seed"] < 1], "a", "other", "none") is None
 
 
 def test_a_first_variant_without_error_has_no_share_and_the_rest_is_told(tmp_path: Path) -> None:
     runs = runs_of({"a": {"none": [0.0, 0.0], "otdd": [0.01, 0.03]}, "b": VALUES["b"]})
-    found = study.difference(runs, "a", "otdd", "none")
+    found = differences.difference(runs, "a", "otdd", "none")
     assert found is not None
     assert (found.mean, found.verdict) == (pytest.approx(-0.02), "worse")
     assert study.verdicts(runs, TASKS, VARIANTS).splitlines()[3].split(" | ")[3] == "-1.6%"  # of b alone
@@ -71,18 +71,18 @@ def test_test_and_every_shift_set_are_rows_of_their_own_for_the_runs_that_have_t
     assert [*dict.fromkeys(run["task"] for run in opened)] == rows
     assert study.means(opened, rows, VARIANTS).splitlines()[3] == "| `a, noise` | error | 0.42 ± 0.028 | - |"
     other = [*opened, *study.tested([{**RUNS[0], "shift": {"gain": 0.3}}])]
-    assert study.by_seed(other, "a, gain", "none") == {0: 0.3}
+    assert differences.by_seed(other, "a, gain", "none") == {0: 0.3}
 
 
 def test_ranks_are_means_over_tasks_by_the_metric_s_own_direction() -> None:
-    assert study.ranks(RUNS, TASKS, VARIANTS) == {"none": 1.5, "otdd": 1.5}
+    assert differences.ranks(RUNS, TASKS, VARIANTS) == {"none": 1.5, "otdd": 1.5}
     one = runs_of({"a": VALUES["a"]})
-    assert study.ranks(one, ["a"], VARIANTS) == {"none": 2, "otdd": 1}
+    assert differences.ranks(one, ["a"], VARIANTS) == {"none": 2, "otdd": 1}
     fewer = [run for run in one if (run["variant"], run["seed"]) != ("none", 0)]
     more = [{**run, "validation": 0.9} if (run["variant"], run["seed"]) == ("otdd", 0) else run for run in fewer]
-    assert study.ranks(more, ["a"], VARIANTS) == {"none": 2, "otdd": 1}  # by the seeds that both have
+    assert differences.ranks(more, ["a"], VARIANTS) == {"none": 2, "otdd": 1}  # by the seeds that both have
     even = runs_of({"a": {"none": [0.2, 0.3], "otdd": [0.2, 0.3]}})
-    assert study.ranks(even, ["a"], VARIANTS) == {"none": 1.5, "otdd": 1.5}
+    assert differences.ranks(even, ["a"], VARIANTS) == {"none": 1.5, "otdd": 1.5}
 
 
 def test_the_tables_say_what_was_found() -> None:
@@ -93,14 +93,14 @@ def test_the_tables_say_what_was_found() -> None:
 
 
 def test_the_probe_is_right_where_its_sign_is_that_of_what_training_made_of_it() -> None:
-    assert study.agreement(RUNS, "otdd", "none") == (2, 2)  # the first seeds alone have an aligned embedder
+    assert differences.agreement(RUNS, "otdd", "none") == (2, 2)  # the first seeds alone have an aligned embedder
     worse = [{**run, "probe": {**run["probe"], "probe_kept": 1.1}} if run["probe"] else run for run in RUNS]
-    assert study.agreement([run for run in worse if run["seed"] == 0], "otdd", "none") == (0, 2)
+    assert differences.agreement([run for run in worse if run["seed"] == 0], "otdd", "none") == (0, 2)
     same = [{**run, "validation": 0.5} for run in RUNS]
-    assert study.agreement(same, "otdd", "none") == (0, 0)
-    assert study.agreement(RUNS, "otdd", "another") == (0, 0)
+    assert differences.agreement(same, "otdd", "none") == (0, 0)
+    assert differences.agreement(RUNS, "otdd", "another") == (0, 0)
     unknown = [{**run, "validation": None} if run["variant"] == "otdd" else run for run in RUNS]
-    assert study.agreement(unknown, "otdd", "none") == (0, 0)
+    assert differences.agreement(unknown, "otdd", "none") == (0, 0)
     aligned = study.verdicts(RUNS, TASKS, ["otdd", "none"]).splitlines()
     assert [line.split(" | ")[-1] for line in aligned[2:]] == ["- |", "- |"]  # the first is no unaligned one
 
@@ -120,6 +120,11 @@ def test_the_figure_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
     assert first == second
     assert "otdd" in first
     assert "error on validation, as a multiple of that of 'none'" in first
+
+
+def test_multiples_that_lie_close_have_finer_ticks() -> None:
+    assert [*study._ticks(0.65, 1.3)] == ["0.7", "0.8", "0.9", "1", "1.1", "1.25"]
+    assert study._ticks(0.1, 5) == {"1/8": 0.125, "1/4": 0.25, "1/2": 0.5, "1": 1, "2": 2, "4": 4}
 
 
 def test_a_variant_that_the_first_task_lacks_is_in_the_legend(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Features of tasks and of language data in a body's space, made as the align stage makes them."""
+"""Features of tasks and of language data in a body's space, by the embedder that the align stage starts from."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A labelled set by its name: a task, a configuration, a source of language data, or an ``.npz`` file.
 
 Tasks and configurations give their **training split**; no number here comes from validation or test data. Their samples
-become features as in the align stage: a fresh embedder, calibrated to the body, and the mean over tokens.
+become features by a fresh embedder, calibrated to the body as in the embed stage: the mean over a sample's tokens.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from orca import runtime
-from orca.align import AlignConfig, pseudo_labels
+from orca.align import AlignConfig
 from orca.bodies import BodyConfig, load_body
 from orca.config import RunConfig, configs_folder, load_config
 from orca.errors import InputError
 from orca.labelled.features import FEATURES, Encoded, task_features
 from orca.plan import plan
+from orca.pseudo_labels import pseudo_labels
 from orca.sources import SOURCES, SourceConfig, source_features
 from orca.subsets import stratified
 from orca.tasks import TASKS, TaskSpec, resolve_task
