@@ -17,7 +17,7 @@ class Difference(NamedTuple):
         mean: of the differences of the validation metric, in its unit.
         share: the mean as a share of the error of the first variant (of what it lacks to 1, where higher is better);
             NaN where that has none.
-        spread: the larger of the two variants' sample standard deviations over seeds.
+        spread: the larger of the two variants' sample standard deviations, each over all of its seeds.
         seeds: how many both have.
     """
 
@@ -50,7 +50,7 @@ def difference(runs: Sequence[Run], task: str, variant: str, first: str) -> Diff
     up = next(run["higher_is_better"] for run in runs if run["task"] == task)
     mean = statistics.fmean(ours[seed] - theirs[seed] for seed in seeds) * (1 if up else -1)
     base = statistics.fmean(theirs[seed] for seed in seeds)
-    spread = max(statistics.stdev([of[seed] for seed in seeds]) if len(seeds) > 1 else 0.0 for of in (ours, theirs))
+    spread = max(statistics.stdev(found.values()) if len(found) > 1 else 0.0 for found in (ours, theirs))
     lacking = (1 - base) if up else base
     return Difference(mean, mean / lacking if lacking else math.nan, spread, len(seeds))
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from orca.batches import to_batch
 from orca.checkpoint import Checkpoint, load_tensors, save_tensors
 from orca.discrepancies import DISCREPANCIES, DiscrepancyConfig, Objective
-from orca.errors import TrainingError
+from orca.errors import InputError, TrainingError
 from orca.model import AdaptedModel
 from orca.probe import probe, surely_less
 from orca.pseudo_labels import pseudo_labels
@@ -62,7 +62,7 @@ class AlignConfig(DiscrepancyConfig):
         default=640,
         ge=4,
         title="Most Samples",
-        description="Cap on the target features per step, all classes together.",
+        description="Cap on the target features per step, all classes together; each class has two at least.",
     )
     features: Literal["mean", "token"] | None = Field(
         default=None,
@@ -185,7 +185,12 @@ class Align:
         features = self._features(tokens.x, tokens.mask)
         if self.state.epoch and not math.isfinite(float(features.detach().square().sum())):  # by the step before
             return math.nan
-        value = objective(features, torch.from_numpy(labels[index]).to(self.device))
+        try:
+            value = objective(features, torch.from_numpy(labels[index]).to(self.device))
+        except InputError:
+            if not self.state.epoch:
+                raise
+            return math.nan  # its squares or cubes are not finite: the step before was too long
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         self.optimizer.step()

@@ -91,7 +91,7 @@ class Statistics:
     edges: Tensor
 
 
-def _channel_moments(x: np.ndarray, length: np.ndarray | None = None, block: int = 512) -> tuple[Tensor, Tensor]:
+def channel_moments(x: np.ndarray, length: np.ndarray | None = None, block: int = 512) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel of x (n, C, *S), over valid positions, in float64 blocks; NaN is none."""
     axes = (0, *range(2, x.ndim))
     count, total, square = np.zeros(x.shape[1]), np.zeros(x.shape[1]), np.zeros(x.shape[1])
@@ -149,10 +149,10 @@ def training_statistics(train: Examples, layout: Layout, config: EmbedConfig | N
         )  # fmt: skip
         edges = torch.from_numpy(found)
     else:
-        x_mean, x_std = _channel_moments(train.x, train.length)
+        x_mean, x_std = channel_moments(train.x, train.length)
     y_mean, y_std = none, none
     if layout.target in ("scalar", "field"):
-        y_mean, y_std = _channel_moments(train.y)
+        y_mean, y_std = channel_moments(train.y)
     return Statistics(x_mean, x_std, y_mean, y_std, edges)
 
 

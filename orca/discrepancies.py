@@ -118,7 +118,8 @@ DISCREPANCIES: Registry[Discrepancy] = Registry("discrepancy")
 
 def _mean_cost(x: Tensor) -> float:
     """Mean squared distance of two samples: twice the trace of their covariance (n, d), at least a tiny number."""
-    spread = 2 * float((x.detach().float() - x.detach().float().mean(0)).square().sum(1).mean())
+    x = x.detach() if x.dtype == torch.float64 else x.detach().float()
+    spread = 2 * float((x - x.mean(0)).square().sum(1).mean())
     if not 0 < spread < float("inf"):
         raise InputError(
             f"source features: expected finite numbers that differ; got a mean squared distance of {spread}"

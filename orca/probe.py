@@ -5,10 +5,13 @@ Alignment uses it to refuse an embedder where validation surely prefers the unal
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from embedders import FieldDecoder
 from orca.batches import answers
 from orca.dense import counted
 from orca.model import AdaptedModel
@@ -22,7 +25,7 @@ def _one_hot(y: np.ndarray, kind: TargetKind, classes: int) -> np.ndarray:
 
 
 def _dense_rows(
-    features: np.ndarray, y: np.ndarray, kind: TargetKind, grid: tuple[int, ...]
+    features: np.ndarray, y: np.ndarray, kind: TargetKind, grid: tuple[int, ...], cells: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fields and masks are probed by token: features against the target's mean over the cells of its patch that count.
 
@@ -31,15 +34,17 @@ def _dense_rows(
         y: (n, C, *S).
         kind: field or mask.
         grid: of the tokens.
+        cells: that all patches cover along each axis, the padding of the last ones included.
 
     Returns:
         (m, D), (m, C) and the sample of each, (m,), of the m tokens that have such cells.
     """
     reduce = F.adaptive_avg_pool1d if len(grid) == 1 else F.adaptive_avg_pool2d
     there = counted(y, kind)
+    pads = [(0, 0), (0, 0), *((0, most - size) for most, size in zip(cells, y.shape[2:], strict=True))]
     total, share = (
         reduce(torch.from_numpy(values).float(), grid).flatten(2).transpose(1, 2).reshape(-1, y.shape[1]).numpy()  # type: ignore[operator]
-        for values in (np.where(there, y, 0), there)
+        for values in (np.pad(np.where(there, y, 0), pads), np.pad(there, pads))
     )
     rows = (share > 0).all(1)
     sample = np.repeat(np.arange(len(y)), share.shape[0] // len(y))
@@ -54,7 +59,8 @@ def ridge_errors(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndar
         y: training targets, (n, k), one-hot for classes.
         x_val: validation features, (m, d).
         y_val: validation targets, (m, k).
-        kind: for classes an error is 1 where the class is wrong, else the squared error over the variance.
+        kind: for classes an error is 1 where the class is wrong, else the squared error over the variance; of numbers
+            and fields, whose columns may differ in unit, over the variance of each column.
     """
     mean, std = x.mean(0), x.std(0) + 1e-6
     x, x_val = (x - mean) / std, (x_val - mean) / std
@@ -62,13 +68,14 @@ def ridge_errors(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndar
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
     rotated = vectors.T @ (x.T @ (y - offset)) / len(x)
     left = x_val @ vectors
-    errors = []
+    errors, axis = [], 0 if kind in ("scalar", "field") else None
+    scale = np.maximum(np.square(y_val - offset).mean(axis), 1e-12)
     for strength in _STRENGTHS:
         guess = left @ (rotated / (np.clip(values, 0, None) + strength)[:, None]) + offset
         if kind == "classes":
             errors.append((guess.argmax(1) != y_val.argmax(1)).astype(np.float64))
         else:
-            errors.append(np.square(guess - y_val).mean(1) / max(np.square(y_val - offset).mean(), 1e-12))
+            errors.append((np.square(guess - y_val) / scale).mean(1))
     return min(errors, key=np.mean)
 
 
@@ -98,10 +105,14 @@ def probe(model: AdaptedModel, train: Examples, val: Examples, *, dtype: torch.d
     """
     layout, device = model.layout, next(model.parameters()).device
     if layout.target in DENSE:
-        grid = model.grid
+        assert isinstance(model.predictor, FieldDecoder)
+        grid, size = model.grid, layout.input_shape[1:]
+        ends = [count * model.predictor.patch for count in grid]  # in cells of what is cut, which may be resized
+        cut = model.embedder.covered(size)
+        cells = tuple(math.ceil(s * end / total) for s, end, total in zip(size, ends, cut, strict=True))
         call = lambda x, length: model.encode(x, length).x  # noqa: E731
         pairs = [
-            _dense_rows(answers(model, part, device=device, dtype=dtype, call=call), part.y, layout.target, grid)
+            _dense_rows(answers(model, part, device=device, dtype=dtype, call=call), part.y, layout.target, grid, cells)
             for part in (train, val)
         ]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orca.build import channel_moments
 from orca.dense import filled
 from orca.runtime import rng
 from orca.types import TargetKind
@@ -12,7 +13,8 @@ from orca.types import TargetKind
 def pseudo_labels(y: np.ndarray, kind: TargetKind, *, classes: int, seed: int) -> np.ndarray:
     """Class labels for alignment: the true ones, or k-means over a projection of the targets.
 
-    Targets are read in blocks and projected to at most 32 random directions (Johnson-Lindenstrauss), so that a set of
+    The columns of numbers and the channels of fields, which may differ in unit, count alike. Targets are read in blocks
+    and projected to at most 32 random directions (Johnson-Lindenstrauss), so that a set of
     large fields is never in memory at once. Deterministic under the seed.
 
     Args:
@@ -31,7 +33,11 @@ def pseudo_labels(y: np.ndarray, kind: TargetKind, *, classes: int, seed: int) -
     width = int(np.prod(y.shape[1:]))
     draw = rng("pseudo-labels", seed)
     projection = draw.standard_normal((width, 32)) / np.sqrt(width) if width > 32 else np.eye(width)
-    parts = (filled(y[i : i + 1024], kind).reshape(-1, width) for i in range(0, len(y), 1024))
+    mean, std = np.zeros(1), np.ones(1)
+    if kind in ("scalar", "field") and y.shape[1] > 1:
+        mean, std = (moment.numpy().reshape(-1, *[1] * (y.ndim - 2)) for moment in channel_moments(y))
+    scaled = ((y[i : i + 1024] - mean) / std for i in range(0, len(y), 1024))
+    parts = (filled(part, kind).reshape(-1, width) for part in scaled)
     blocks = [part.astype(np.float64) @ projection for part in parts]
     rows = np.concatenate(blocks)
     rows = (rows - rows.mean(0)) / (rows.std() + 1e-12)

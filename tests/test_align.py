@@ -149,6 +149,12 @@ def test_features_too_large_to_be_squared_are_a_divergence_and_no_fault_of_the_d
     assert state.diverged
 
 
+def test_moments_that_overflow_after_a_step_are_a_divergence_and_no_fault_of_the_data(tmp_path) -> None:
+    """The features can be squared, their third moments cannot be taken."""
+    _, state = aligned(tmp_path, objective="otdd-sliced", lr=1e15)
+    assert (state.diverged, state.kept_epoch) == (True, 0)
+
+
 def test_the_embedder_of_a_diverged_step_is_not_kept_though_it_can_be_probed(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -240,6 +246,17 @@ def test_pseudo_labels_find_clusters_and_follow_the_seed(shape: tuple[int, ...])
     assert len({(a, b) for a, b in zip(truth, labels, strict=True)}) == 4
     assert sorted(set(labels)) == [0, 1, 2, 3]
     assert np.array_equal(labels, pseudo_labels(y, "field", classes=4, seed=3))
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 5)])
+def test_pseudo_labels_heed_every_column_or_channel_whatever_its_unit(shape: tuple[int, ...]) -> None:
+    draw = np.random.default_rng(0)
+    unit = np.array([1e4, 1]).reshape(2, *[1] * (len(shape) - 1))
+    truth = np.arange(400) % 4
+    sides = np.stack([truth // 2, truth % 2], 1).reshape(400, 2, *[1] * (len(shape) - 1))
+    y = (unit * (2 * sides - 1 + 0.1 * draw.normal(size=(400, *shape)))).astype(np.float32)
+    labels = pseudo_labels(y, "field" if len(shape) > 1 else "scalar", classes=4, seed=0)
+    assert len({(a, b) for a, b in zip(truth, labels, strict=True)}) == 4
 
 
 def test_pseudo_labels_of_few_distinct_targets_have_no_empty_class() -> None:

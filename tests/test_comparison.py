@@ -219,3 +219,14 @@ def test_rows_are_told_apart_by_settings_that_are_lists_or_the_metric(tmp_path: 
     document["axes"] += ["finetune.augment", "metric"]
     found = [(row["finetune.augment"], row["metric"], row["seeds"], row["of"]) for row in compared(document)]
     assert found == [([], "error", 1, 2), (["noise"], "error", 0, 1), ([], "accuracy", 0, 1)]
+
+
+def test_rows_of_another_metric_are_neither_subtracted_nor_ranked(tmp_path: Path) -> None:
+    document = store(tmp_path, {(task, "full"): [0.2, 0.8, 0.3] for task in ("fsdd", "digits")})
+    for run, metric in zip(document["runs"], ["error", "accuracy", "error"] * 2, strict=True):
+        run |= {"metric": metric, "higher_is_better": metric == "accuracy", "seed": 0, "augment": run["seed"]}
+    document["axes"] += ["metric", "augment"]
+    found = [
+        (row["metric"], row["difference"] and row["difference"]["mean"], row["rank"]) for row in compared(document)
+    ]
+    assert found == 2 * [("error", None, 1), ("accuracy", None, None), ("error", pytest.approx(0.1), 2)]

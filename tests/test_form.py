@@ -122,9 +122,9 @@ CHANGED = {
 }  # fmt: skip
 KEYS = {
     "embed": ("e23e8fc5501bb3b8c6c2e5ea", "e41f04bbe15f21eed7506cd3"),
-    "align": ("32f6a58cb6de542035680afe", "eb90fc85b292237d63591a60"),
-    "finetune": ("e487619f0aaf6e96495e00dd", "7772674bb9631fd2b952d3e3"),
-    "evaluate": ("4418edeb8dff34cfce2a8d69", "ea5309c9742b8fe47cab5d3b"),
+    "align": ("21b3ada797f6a2a59b7c606c", "ba209362e84dcea29c4c1c2e"),
+    "finetune": ("51acf621aaca6ec6e3eda57d", "a2e41390b4e764324c020a04"),
+    "evaluate": ("73586cec70d25d932aa734c5", "bfeb7732a8f6da6dd45f2a8e"),
     "source": ("1de8bf0957718fec7ad577c3", "1de8bf0957718fec7ad577c3"),
     "baselines": ("be03f1853a000ee462ab4711", "bee4cd546bc39fe292b99148"),
 }

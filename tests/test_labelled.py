@@ -112,6 +112,16 @@ def test_images_are_flattened_and_labels_may_be_any_integers(tmp_path) -> None:
     assert found.available == 8
 
 
+def test_numbers_far_from_zero_keep_their_spread(tmp_path) -> None:
+    """float32 knows 1.7e9, a Unix time, to 128 seconds."""
+    x, y = DRAW.normal(size=(40, 2)), np.arange(40) % 2
+    near, far = (load_set(npz(tmp_path, x=x + offset, y=y)) for offset in (0, 1.7e9))
+    (one,), (other,) = compare(near, [near]), compare(far, [far])
+    assert other["settings"]["spread"] == pytest.approx(one["settings"]["spread"], rel=1e-5)
+    seconds = load_set(npz(tmp_path, x=2_000_000_000 + np.arange(40)[:, None], y=y))
+    assert seconds.data.x.flatten().diff().tolist() == [1] * 39
+
+
 FILES: dict[str, tuple[dict[str, Any], str]] = {
     "no such arrays": ({"a": np.zeros(3)}, "expected x and y, or x_train and y_train; it has a"),
     "one axis": ({"x": np.zeros(3), "y": np.zeros(3, int)}, r"x in .*expected numbers \(n, d\), not empty"),
@@ -168,6 +178,13 @@ def test_raw_is_the_encoded_input_and_needs_no_body(tmp_path, body) -> None:
     with np.load(tmp_path / "data.npz") as stored:
         assert torch.equal(found.data.x, torch.from_numpy(stored["x_train"].reshape(40, 12)))
     assert found.space == "encoded inputs, flattened"
+
+
+def test_a_configuration_that_learns_from_a_part_gives_that_part(tmp_path, body) -> None:
+    name = config_file(tmp_path, body, train_size=20)
+    for options in (SetOptions(raw=True), SetOptions(body=str(body))):
+        found = load_set(name, options)
+        assert (found.available, len(found.data.x)) == (20, 20)
 
 
 def test_targets_that_are_not_classes_get_groups(tmp_path, body) -> None:

@@ -253,6 +253,22 @@ def test_faults_of_other_targets_are_named(load, y, target, message):
         load(_arrays(y_train=y, y_test=test[target]), target=target)
 
 
+def test_lengths_beside_a_field_or_mask_are_refused(load):
+    lengths = {"length_train": np.full(60, 9), "length_test": np.full(9, 12)}
+    with pytest.raises(InputError, match=r"length_train is given, but a field .* resample or cut the inputs$"):
+        load(_arrays(y_train=X, y_test=X[:9], **lengths), target="field")
+    with pytest.raises(InputError, match="a mask .* or set y to -1 behind their end"):
+        load(_arrays(y_train=1 * (X > 0), y_test=1 * (X[:9] > 0), **lengths), target="mask")
+
+
+def test_validation_of_a_field_has_the_grid_of_train_and_test_may_have_another(load):
+    fine = RNG.standard_normal((9, 2, 24))
+    test = {"x_test": fine, "y_test": fine}
+    assert load(_arrays(y_train=X, **test), target="field").test.x.shape == (9, 2, 24)
+    with pytest.raises(InputError, match="x_val covers 24 points and x_train 12; validation needs the grid of train"):
+        load(_arrays(y_train=X, **test, x_val=fine, y_val=fine), target="field")
+
+
 def test_pickled_arrays_are_refused(load):
     ragged = np.empty(60, dtype=object)
     ragged[:] = [np.zeros(i + 1) for i in range(60)]

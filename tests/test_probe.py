@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from orca.probe import _STRENGTHS, probe, ridge_errors, surely_less
+from orca.probe import _STRENGTHS, _dense_rows, probe, ridge_errors, surely_less
 from tests.tiny import LAYOUTS, tiny_adapted, tiny_examples
 
 
@@ -23,8 +23,8 @@ def test_it_equals_scikit_learns_ridge_at_the_best_strength() -> None:
     errors = []
     for strength in _STRENGTHS:
         model = Ridge(alpha=strength * len(x)).fit((x - mean) / std, y)
-        errors.append(np.square(model.predict((x_val - mean) / std) - y_val).mean())
-    wanted = min(errors) / np.square(y_val - y.mean(0)).mean()
+        errors.append(np.square(model.predict((x_val - mean) / std) - y_val).mean(0))
+    wanted = min((error / np.square(y_val - y.mean(0)).mean(0)).mean() for error in errors)
     assert ridge_errors(x, y, x_val, y_val, "scalar").mean() == pytest.approx(wanted, rel=1e-4)
 
 
@@ -40,6 +40,25 @@ def test_more_features_than_samples_are_no_trouble() -> None:
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(10, 50)), draw.normal(size=(10, 1))
     assert np.isfinite(ridge_errors(x, y, x, y, "scalar")).all()
+
+
+def test_columns_of_numbers_count_alike_whatever_their_unit() -> None:
+    draw = np.random.default_rng(0)
+    y = draw.normal(size=(200, 2)) * [1e4, 1]
+    second = ridge_errors(y[:100, 1:], y[:100], y[100:, 1:], y[100:], "scalar").mean()
+    first = ridge_errors(y[:100, :1], y[:100], y[100:, :1], y[100:], "scalar").mean()
+    assert first == pytest.approx(0.5, abs=0.05)  # one of two columns is known
+    assert second == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("size", "patch"), [(11, 4), (12, 4)])
+def test_a_token_of_a_field_is_judged_on_the_cells_of_its_patch(size: int, patch: int) -> None:
+    """Also where the last patch hangs over the edge."""
+    y = np.arange(size, dtype=np.float32)[None, None]
+    count = -(-size // patch)
+    _, targets, sample = _dense_rows(np.zeros((1, count, 3)), y, "field", (count,), (count * patch,))
+    assert targets[:, 0].tolist() == [y[0, 0, i : i + patch].mean() for i in range(0, size, patch)]
+    assert sample.tolist() == [0] * count
 
 
 def test_a_gain_within_its_standard_error_is_not_sure() -> None:

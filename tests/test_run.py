@@ -111,6 +111,22 @@ def test_the_reported_numbers_are_those_of_the_saved_model(tmp_path, body) -> No
     assert result.record["validation"]["value"] == pytest.approx(val)
 
 
+def test_a_baseline_that_cannot_answer_the_test_set_is_left_out_of_the_record(tmp_path, body) -> None:
+    """The test set lies on a finer grid, for which the baselines, fitted to the coarse one, have no answer."""
+    draw = np.random.default_rng(0)
+    sizes = {"train": (16, 6), "val": (8, 6), "test": (8, 9), "shift_same": (8, 6)}
+    x = {name: draw.normal(size=(count, side, side)).astype(np.float32) for name, (count, side) in sizes.items()}
+    np.savez(tmp_path / "data.npz", **{f"{axis}_{name}": 2 * v for name, v in x.items() for axis in "xy"})
+    task = {"name": "tiny", "data": str(tmp_path / "data.npz"), "input": "grid", "target": "field"}
+    result = adapt(settings(tmp_path, body, task=task, align={"objective": "none"}), store=tmp_path / "store")
+    assert result.record["baselines"] == {}
+    stored = json.loads((result.path / "metrics.json").read_text())["baselines"]
+    assert {name: set(values) for name, values in stored.items()} == dict.fromkeys(
+        ("mean", "ridge", "nearest"), {"same"}
+    )
+    assert "ridge" in (result.path / "report.html").read_text()
+
+
 def test_what_has_been_done_is_not_done_again(tmp_path, body) -> None:
     store = tmp_path / "store"
     first = adapt(settings(tmp_path, body), store=store)

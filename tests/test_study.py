@@ -50,6 +50,9 @@ def test_seeds_that_only_one_variant_has_do_not_count() -> None:
     found = differences.difference(fewer, "a", "otdd", "none")
     assert found is not None
     assert (found.seeds, found.mean) == (2, pytest.approx(0.20 - 0.115))
+    single = differences.difference([r for r in RUNS if r["variant"] == "none" or not r["seed"]], "b", "otdd", "none")
+    assert single is not None
+    assert (single.seeds, single.spread, single.verdict) == (1, pytest.approx(0.01), "within")  # none's over its three
     assert differences.difference([run for run in RUNS if run["seed"] < 1], "a", "other", "none") is None
 
 

@@ -24,7 +24,7 @@ from orca.labelled.features import FEATURES, Encoded, task_features
 from orca.plan import plan
 from orca.pseudo_labels import pseudo_labels
 from orca.sources import SOURCES, SourceConfig, source_features
-from orca.subsets import stratified
+from orca.subsets import fewer, stratified
 from orca.tasks import TASKS, TaskSpec, resolve_task
 from orca.tasks.files import read_npz
 from orca.types import LabeledSet, Splits
@@ -121,7 +121,7 @@ def _config(name: str, options: SetOptions) -> RunConfig:
     shipped = [p.relative_to(configs_folder()).with_suffix("").as_posix() for p in configs_folder().rglob("*.yaml")]
     if Path(name).suffix in CONFIGS or name in shipped:
         given = load_config(name)
-        kept = {"task": given.task, "embed": given.embed, "align": given.align}
+        kept = {key: getattr(given, key) for key in ("task", "embed", "align", "train_size")}
         return _with(kept, options)
     if name in TASKS:
         return _with({"task": name}, options)
@@ -142,7 +142,7 @@ def _with(kept: dict[str, Any], options: SetOptions) -> RunConfig:
 
 def _from_task(name: str, config: RunConfig, options: SetOptions) -> ComparedSet:
     made = None if options.raw else plan(config, online=options.online)
-    splits = _raw_splits(resolve_task(config.task)) if made is None else made.data()
+    splits = fewer(_raw_splits(resolve_task(config.task)), config.train_size) if made is None else made.data()
     layout, train = splits.layout, splits.train
     labels = pseudo_labels(train.y, layout.target, classes=config.align.pseudo_labels, seed=options.seed)
     rows = stratified(labels, options.samples, seed=options.seed)
@@ -214,7 +214,8 @@ def _from_file(name: str, options: SetOptions) -> ComparedSet:
     names, labels = np.unique(y, return_inverse=True)
     rows = stratified(labels, options.samples, seed=options.seed)
     device = runtime.resolve_device(options.device)
-    wide = x.dtype == np.float64 and device.type != "mps"  # which has no float64
+    exact = np.can_cast(x.dtype, np.float32)  # whole numbers of 32 bits and more are not
+    wide = not exact and device.type != "mps"  # which has no float64
     features = torch.from_numpy(flat[rows].astype(np.float64 if wide else np.float32)).to(device)
     facts = len(x), "features of a file", f"{keys[1]} of the file"
     return _compared(name, features, torch.from_numpy(labels[rows].astype(np.int64)), [str(v) for v in names], facts)

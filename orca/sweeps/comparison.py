@@ -37,8 +37,8 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
         of the aligned runs went on with an aligned embedder, and by how much the kept one is better by the probe, None
         where none was aligned; ``trained`` parameters; ``peak_memory_mb`` and
         ``peak_gpu_memory_mb``, the most of all seeds, None without a GPU; the ``difference`` to the task's first row,
-        as in :func:`paired`; ``rank``, the mean over tasks of its place among rows, 1 the best, None where there is one
-        task, or one lacks this row.
+        as in :func:`paired`, None where the metric is another; ``rank``, the mean over tasks of its place among rows,
+        1 the best, None where there is one task, or one lacks this row.
     """
     groups: dict[str, tuple[Row, list[Mapping[str, Any]]]] = {}
     places = places_of(document)
@@ -58,7 +58,8 @@ def compared(document: Mapping[str, Any]) -> list[Row]:
     first: dict[str, int] = {}
     for at, row in enumerate(rows):
         reference = first.setdefault(row["task"], at)
-        row["difference"] = None if at == reference else paired(values[at], values[reference])
+        alike = row["metric"] == rows[reference]["metric"]
+        row["difference"] = paired(values[at], values[reference]) if alike and at != reference else None
     _rank(rows, places)
     return [finite(row) for row in rows]
 
@@ -145,22 +146,27 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Row | None
 
 
 def _rank(rows: Sequence[Row], places: Sequence[str]) -> None:
-    """Adds the mean over tasks of each row's place among the rows of its task; equal ones share the mean of theirs."""
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    """Adds the mean over tasks of each row's place among the rows of its task; equal ones share the mean of theirs.
+
+    A row of another metric than its task's first has none.
+    """
+    judged: dict[str, str | None] = {}
+    for row in rows:
+        judged.setdefault(row["task"], row["metric"])
     names = [canonical([row[axis] for axis in places if axis != "task"]) for row in rows]
     ranks: dict[str, list[float]] = {}
-    for task in tasks:
+    for task in judged:
         mine = [
             (-row[row["by"]]["mean"] if row["higher_is_better"] else row[row["by"]]["mean"], name)
             for row, name in zip(rows, names, strict=True)
-            if row["task"] == task and row[row["by"]]["mean"] is not None
+            if row["task"] == task and row["metric"] == judged[task] and row[row["by"]]["mean"] is not None
         ]
         for value, name in mine:
             better, equal = sum(other < value for other, _ in mine), sum(other == value for other, _ in mine)
             ranks.setdefault(name, []).append(better + (equal + 1) / 2)
     for row, name in zip(rows, names, strict=True):
         found = ranks.get(name, [])
-        row["rank"] = statistics.fmean(found) if len(found) == len(tasks) > 1 else None
+        row["rank"] = statistics.fmean(found) if len(found) == len(judged) > 1 else None
 
 
 def _shifts(rows: Sequence[Row]) -> list[str]:

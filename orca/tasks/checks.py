@@ -62,7 +62,8 @@ def check_splits(splits: Splits) -> None:
         InputError: the first fault of each kind, all in one message: lengths that differ, empty splits, NaN or
             infinite values, shapes that do not fit the layout, labels that are not 0..K-1, classes that train lacks,
             a single class, multi-label targets other than 0 and 1, masks other than 0, 1 and -1, fields and masks of
-            which no cell counts; or a shift set called test.
+            which no cell counts; lengths beside fields or masks, or validation on another grid than train; or a shift
+            set called test.
     """
     if "test" in splits.shift:
         report(["the shift set 'test' has the name of the test set; call it otherwise"])
@@ -129,6 +130,14 @@ def _shapes(splits: Splits) -> Iterator[str]:
             yield f"y_{name} has {e.y.shape[1]} columns or channels; y_train has {layout.target_shape[0]}"
         elif layout.target in DENSE and e.y.shape[2:] != e.x.shape[2:]:
             yield f"y_{name} covers {_text(e.y.shape[2:])} points and x_{name} {_text(e.x.shape[2:])}; they must agree"
+        elif layout.target in DENSE and e.length is not None:
+            instead = "resample or cut the inputs" + (", or set y to -1 behind their end" * (layout.target == "mask"))
+            yield f"length_{name} is given, but a {layout.target} has a value at every point; {instead}"
+        elif layout.target in DENSE and name == "val" and e.x.shape[2:] != layout.input_shape[1:]:
+            yield (
+                f"x_val covers {_text(e.x.shape[2:])} points and x_train {_text(layout.input_shape[1:])}; validation "
+                "needs the grid of train, another one may be test or a shift set"
+            )
 
 
 def _text(shape: tuple[int, ...]) -> str:
