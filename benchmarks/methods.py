@@ -1,6 +1,7 @@
 """What each method trains: the table of docs/methods.md, made from the code.
 
-``python -m benchmarks.methods --write docs/methods.md`` counts on the offline body and one task, at default options.
+``python -m benchmarks.methods --write docs/methods.md`` counts on the offline body and one task as it is
+configured, at default options.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ BYTES = 4  # of a float32
 def rows(task: str = TASK) -> Iterator[dict[str, Any]]:
     """Each method with the parameters that train in any of its phases, and the bytes of its trained part alone."""
     from orca.bodies import load_body
-    from orca.build import EmbedConfig, training_statistics
+    from orca.build import training_statistics
+    from orca.config import load_config
     from orca.methods import METHODS, MethodChoice
     from orca.model import AdaptedModel
     from orca.tasks import TASKS
 
     spec = TASKS.get(task)
-    data = spec.load()
+    data, settings = spec.load(), load_config(task).embed
     plain = AdaptedModel.build(
-        load_body(), training_statistics(data.train, data.layout), task=task, layout=data.layout,
-        encoding=spec.encoding, config=EmbedConfig(),
+        load_body(), training_statistics(data.train, data.layout, settings), task=task, layout=data.layout,
+        encoding=spec.encoding, config=settings,
     )  # fmt: skip
     for method in METHODS:
         model, choice = copy.deepcopy(plain), MethodChoice(name=method.name)

@@ -68,6 +68,8 @@ def find_model(folder: Path) -> tuple[ModelSpec, Path]:
     Raises:
         InputError: there is none.
     """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; a run's is STORE/runs/NAME, the path of its result")
     folder = folder / "model" if (folder / "model").is_dir() else folder
     file = folder / (TRAINED if (folder / TRAINED).is_file() else WEIGHTS)
     missing = [path.name for path in (folder / CONFIG, file) if not path.is_file()]

@@ -28,6 +28,8 @@ def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, n
     """
     if target.suffix != ".npz":
         raise InputError(f"predictions are written as .npz; got {target}")
+    if target.exists() and target.samefile(source):
+        raise InputError(f"{target} is the input itself; name another file for the predictions")
     arrays = {"x": read_table(source)} if table_suffix(source) in TABLES else read_archive(source, ("x",))
     x, length = arrays["x"], arrays.get("length")
     made = {"prediction": model.predict(x, length)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,32 @@ def test_rows_are_told_apart_by_settings_that_are_lists_or_the_metric(tmp_path: 
     document["axes"] += ["finetune.augment", "metric"]
     found = [(row["finetune.augment"], row["metric"], row["seeds"], row["of"]) for row in compared(document)]
     assert found == [([], "error", 1, 2), (["noise"], "error", 0, 1), ([], "accuracy", 0, 1)]
+
+
+def test_every_point_of_the_figure_has_a_name_that_stands_on_no_other(tmp_path: Path) -> None:
+    """Methods that cost and reach the same, settings of one method, and one in which nothing trains."""
+    rows = compared(store(tmp_path, {("fsdd", method): [0.2] for method in ("full", "layernorm", "head")}))
+    for row, rank in zip(rows, (2, 4, 8), strict=True):
+        row |= {"trained": 0 if rank == 8 else 500, "method": "lora", "finetune.options.rank": rank}
+    drawn = ET.fromstring(str(tradeoff(rows, ["task", "align", "method", "finetune.options.rank"])))
+    names = {text: place for text, place in texts(drawn) if text in ("2", "4", "8")}
+    assert set(names) == {"2", "4", "8"}
+    (x, y), (other_x, other_y) = names["2"], names["4"]
+    assert x == other_x
+    assert abs(y - other_y) >= 8
+    assert "0" in dict(texts(drawn))  # of the axis
+
+
+def texts(drawn: ET.Element) -> list[tuple[str, tuple[float, float]]]:
+    """What is written in a figure, and where."""
+    found = []
+    for element in drawn.iter("text"):
+        place = re.search(r"translate\(([\d.]+) ([\d.]+)\)", element.get("transform", "")) or re.match(
+            r"([\d.]+) ([\d.]+)", f"{element.get('x', '')} {element.get('y', '')}"
+        )
+        assert place is not None
+        found.append(("".join(element.itertext()), (float(place[1]), float(place[2]))))
+    return found
 
 
 def test_rows_of_another_metric_are_neither_subtracted_nor_ranked(tmp_path: Path) -> None:

@@ -141,8 +141,8 @@ def test_chosen_blocks_train_and_blocks_that_are_not_there_are_refused() -> None
     model = tiny_adapted("classes", "gpt2")
     chosen = MethodChoice(name="partial", options={"blocks": [0]}).apply(model.layer_groups())
     assert list(chosen) == ["embedder", "block.0", "head"]  # not the final norm, which comes after the last
-    for options, said in (({"last": 3}, r"\[-1, 0, 1\]"), ({"blocks": [2]}, r"\[2\]")):
-        with pytest.raises(InputError, match=f"chooses blocks {said}, but the body has 2, numbered from 0"):
+    for options, said in (({"last": 3}, "last 3"), ({"blocks": [2]}, r"blocks \[2\]")):
+        with pytest.raises(InputError, match=f"options: {said}, but the body has 2 blocks, numbered from 0"):
             MethodChoice(name="partial", options=options).apply(model.layer_groups())
 
 
@@ -159,8 +159,12 @@ def test_epochs_are_shared_among_phases_and_each_has_one() -> None:
     [
         ({"method": "lp-ft", "epochs": 1}, "'lp-ft' trains in 2 phases; finetune.epochs is 1, give more"),
         ({"method": "lp-ft", "options": {"shar": 0.5}}, r"shar: there is no such option; it has share \(0.5\)"),
-        ({"method": "lp-ft", "options": {"share": 2}}, r"share: input should be less than 1; it has share \(0.5\)"),
-        ({"method": "full", "options": {"rank": 2}}, "the options of 'full' are not these: rank: .*; it has none"),
+        (
+            {"method": "lp-ft", "options": {"share": 2}},
+            r"share: input should be less than 1; got 2; it has share \(0.5\)",
+        ),
+        ({"method": "full", "options": {"rank": 2}}, "finetune.options of 'full': rank: .*; it has none"),
+        ({"method": "lora", "options": {"targets": "query"}}, r"targets: expected a list, as in \[a, b\]; got 'query'"),
     ],
 )
 def test_options_that_do_not_fit_the_method_are_refused_with_those_that_there_are(settings: Any, said: str) -> None:
@@ -186,7 +190,7 @@ def test_what_is_chosen_of_a_method_is_part_of_the_key_and_what_is_left_alone_is
 def test_a_body_that_lacks_what_a_method_needs_is_found_without_its_weights() -> None:
     with pytest.raises(InputError, match="'bitfit' finds nothing in this body to train"):
         MethodChoice(name="bitfit").try_on(tiny_config("modernbert").to_dict())
-    with pytest.raises(InputError, match="the body has 2, numbered from 0"):
+    with pytest.raises(InputError, match="the body has 2 blocks, numbered from 0"):
         MethodChoice(name="partial", options={"last": 5}).try_on(tiny_config("bert").to_dict())
     MethodChoice(name="bitfit").try_on(tiny_config("bert").to_dict())
 

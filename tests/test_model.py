@@ -89,6 +89,8 @@ def test_raw_data_that_does_not_fit_is_refused() -> None:
 
 
 def test_a_folder_without_a_model_says_what_it_lacks(tmp_path) -> None:
+    with pytest.raises(InputError, match="there is no folder .*nowhere; a run's is STORE/runs/NAME"):
+        orca.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match="lacks config.json and model.safetensors"):
         orca.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")

@@ -86,6 +86,14 @@ def test_an_input_that_is_no_npz_file_is_refused(content: bytes | None, tmp_path
         predict_file(tiny_adapted().eval(), path, tmp_path / "out.npz")
 
 
+def test_predictions_do_not_take_the_place_of_their_input(tmp_path) -> None:
+    path = write(tmp_path / "in.npz", x=inputs("classes"))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="is the input itself"):
+        predict_file(tiny_adapted().eval(), path, tmp_path / "." / "in.npz")
+    assert path.read_bytes() == before
+
+
 def test_an_older_output_stays_whole_when_the_input_is_bad(tmp_path) -> None:
     model = tiny_adapted().eval()
     predict_file(model, write(tmp_path / "in.npz", x=inputs("classes")), tmp_path / "out.npz")

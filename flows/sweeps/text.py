@@ -70,7 +70,11 @@ def means_text(document: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> s
         return ""
     told = [f"{table(lines, header)}\n" for header, lines in tables(rows, places_of(document))]
     tested = CHOSEN if "trials" in document else HONEST
-    return "\n".join([*told, reading(rows), tested if document.get("by", "test") == "test" else CLOSED])
+    if document.get("by", "test") != "test":
+        tested = CLOSED
+    elif not any(row["seeds"] for row in rows):
+        tested = "No run is completed."
+    return "\n".join([*told, reading(rows), tested])
 
 
 def _axes(document: Mapping[str, Any]) -> list[str]:

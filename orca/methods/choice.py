@@ -191,10 +191,13 @@ def check_options(method: Method, options: dict[str, Any]) -> Options:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {_said(fault)}" for fault in error.errors()]
         there = method.options.defaults()
         hint = f"it has {there}" if there else "it has none"
-        raise InputError(f"the options of '{method.name}' are not these: {'; '.join(faults)}; {hint}") from error
+        raise InputError(f"finetune.options of '{method.name}': {'; '.join(dict.fromkeys(faults))}; {hint}") from error
 
 
 def _said(fault: Any) -> str:
     """A fault of pydantic in words."""
-    said = "there is no such option" if fault["type"] == "extra_forbidden" else fault["msg"]
-    return f"{said[0].lower()}{said[1:]}"
+    if fault["type"] == "extra_forbidden":
+        return "there is no such option"
+    if fault["type"] == "tuple_type":
+        return f"expected a list, as in [a, b]; got {fault['input']!r}"
+    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}; got {fault['input']!r}"

@@ -40,9 +40,8 @@ def some_blocks(options: PartialOptions) -> Rule:
     def trains(at: Place) -> bool:
         blocks = options.blocks if options.blocks is not None else range(at.blocks - options.last, at.blocks)
         if not all(0 <= block < at.blocks for block in blocks):
-            raise InputError(
-                f"finetune.options chooses blocks {list(blocks)}, but the body has {at.blocks}, numbered from 0"
-            )
+            given = f"last {options.last}" if options.blocks is None else f"blocks {list(options.blocks)}"
+            raise InputError(f"finetune.options: {given}, but the body has {at.blocks} blocks, numbered from 0")
         return at.outside or at.block in blocks or (at.group == "norm" and at.blocks - 1 in blocks)
 
     return trains

@@ -137,7 +137,9 @@ def _in_grid(fault: str, grid: Grid, place: Mapping[str, Any]) -> str:
         return f"variants.{variant}.{path}: {text}"
     for axis, key in AXES.items():
         if path in (key, key.partition(".")[0]) and getattr(grid, FIELDS[axis]):
-            return f"{FIELDS[axis]}: {text}"
+            alone = path != key and axis == "method" and len(grid.methods) > 1  # what one of the methods does not take
+            hint = "; what one method alone takes goes into the `variants` of a grid for orca sweep" * alone
+            return f"{FIELDS[axis]}: {text}{hint}"
     varied = any(overlap(path, key) for key in grid.settings)
     return f"settings.{path}: {text}" if varied else f"tasks.{place['task']}: {fault}"
 

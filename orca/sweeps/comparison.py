@@ -78,7 +78,7 @@ def write_comparison(folder: Path, document: Mapping[str, Any]) -> list[Row]:
         from orca.report.alone import alone
         from orca.report.tradeoff import tradeoff
 
-        if (drawn := tradeoff(rows)) is not None:
+        if (drawn := tradeoff(rows, places)) is not None:
             atomic_write(folder / "comparison.svg", alone(drawn))
     return rows
 

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from orca.config import anchor, fault_text, listed, read_settings
+from orca.config import RunConfig, anchor, fault_text, listed, read_settings
 from orca.errors import InputError
 
 # The axes of every grid, with the key of a run's configuration that each sets; a task is a configuration of its own.
@@ -34,7 +34,10 @@ MOST = 100_000  # runs of one grid; more is a slip of the pen
 
 def _listed(value: Any) -> Any:
     """One value as a list of one."""
-    return value if isinstance(value, list | tuple) else [value]
+    found = value if isinstance(value, list | tuple) else [value]
+    if not found:
+        raise ValueError("expected at least one; leave the key out for what is configured")
+    return found
 
 
 def _seeds(value: Any) -> list[Any]:
@@ -218,10 +221,19 @@ def check_grid(raw: Mapping[str, Any], *, origin: str = "the grid") -> Grid:
         found = [
             fault | {"loc": tuple(part for part in fault["loc"] if part not in BRANCHES)} for fault in error.errors()
         ]
-        raise InputError(listed((fault_text(fault, Grid) for fault in found), origin)) from error
+        raise InputError(listed(map(_text, found), origin)) from error
     if faults := _faults(grid):
         raise InputError(listed(faults, origin))
     return grid
+
+
+def _text(fault: Any) -> str:
+    """A fault of a grid in words; a key of a run's configuration has its place under settings."""
+    said, key = fault_text(fault, Grid), str(fault["loc"][0])
+    unknown = fault["type"] == "extra_forbidden" and "did you mean" not in said
+    if unknown and key.partition(".")[0] in RunConfig.model_fields:
+        return f"{key}: this is a key of runs; write it as settings: {{{key}: [...]}}"
+    return said
 
 
 def _faults(grid: Grid) -> list[str]:
@@ -244,9 +256,8 @@ def _faults(grid: Grid) -> list[str]:
             if values is None:
                 faults.append(f"exclude.{number}.{key}: there is no such axis; there are: {', '.join(axes)}")
             elif isinstance(values, list) and value not in values:
-                faults.append(
-                    f"exclude.{number}.{key}: the grid has no {value!r}; it has {', '.join(map(str, values))}"
-                )
+                there = f"it has {', '.join(map(str, values))}" if values else f"it has no {FIELDS.get(key, key)}"
+                faults.append(f"exclude.{number}.{key}: the grid has no {value!r}; {there}")
     return faults
 
 
