@@ -101,6 +101,8 @@ class KmerEmbedder(InputEmbedder):
         if length is not None:
             known &= torch.arange(total, device=x.device) < length[:, None]
             mask = valid_tokens(length, self.patch, count)
+        if total < self.k:  # no word fits in
+            base, known = F.pad(base, (0, self.k - total)), F.pad(known, (0, self.k - total))
         places = 4 ** torch.arange(self.k - 1, -1, -1, device=x.device)
         word = (base.unfold(1, self.k, 1) * places).sum(2)  # (B, L - k + 1)
         counts = known.unfold(1, self.k, 1).all(2)

@@ -49,7 +49,8 @@ class FinetuneConfig(BaseModel):
         default=1.0,
         gt=0,
         le=1,
-        description="Rate of a block as a share of the next one's; the last that trains has all.",
+        description="Rate of a block as a share of the next one's; the last that trains has all. "
+        "What the method inserts has inserted_lr.",
     )
     weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay of matrices; vectors get none.")
     warmup: float = Field(

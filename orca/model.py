@@ -117,8 +117,7 @@ class AdaptedModel(nn.Module):
 
     def average(self, names: Sequence[str]) -> None:
         """From now on answers are means over the views of these augmentations, of those that have one."""
-        kept = tuple(name for name in names if AUGMENTATIONS.get(name).views)
-        self.spec = self.spec.model_copy(update={"average": kept})
+        self.spec = self.spec.model_copy(update={"average": tuple(n for n in names if AUGMENTATIONS.get(n).views)})
 
     def _averaged_views(self) -> list[View]:
         return [view for name in self.spec.average for view in AUGMENTATIONS.get(name).views]
@@ -258,8 +257,9 @@ class AdaptedModel(nn.Module):
             raise InputError("this model does not know where the weights that did not train are from; save it whole")
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG, self.spec.model_dump(mode="json"))
-        kept = {name: value for name, value in self.state_dict().items() if name not in left_out}
-        save_tensors(folder / (TRAINED if trained_only else WEIGHTS), kept)
+        file, other = (TRAINED, WEIGHTS) if trained_only else (WEIGHTS, TRAINED)
+        save_tensors(folder / file, {name: v for name, v in self.state_dict().items() if name not in left_out})
+        (folder / other).unlink(missing_ok=True)  # of a model that was saved here before
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, online: bool = False) -> AdaptedModel:
@@ -292,7 +292,7 @@ class AdaptedModel(nn.Module):
 
 
 def load(path: str | Path) -> AdaptedModel:
-    """The adapted model of a run's folder, or of a folder that :meth:`AdaptedModel.save_pretrained` wrote.
+    """The adapted model of a run's folder, or of one that :meth:`AdaptedModel.save_pretrained` wrote.
 
     Raises:
         InputError: there is none.

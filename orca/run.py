@@ -45,16 +45,21 @@ def silent(facts: dict[str, Any]) -> None:
 
 
 def _stage(made: Plan, store: Store, name: str, build: Callable[[Path], None]) -> StageRef:
-    """Runs or finds a stage of this plan; those that compute on a GPU take turns there."""
+    """Runs or finds a stage of this plan; those that compute on a GPU take turns there, which is no time of theirs."""
+    waited = 0.0
 
-    def build_in_turn(out: Path) -> None:
+    def build_in_turn(out: Path) -> float:
+        nonlocal waited
+        asked = time.perf_counter()
         with device_turn(made.device):
+            waited = time.perf_counter() - asked
             build(out)
+        return waited
 
     alone = name in HUNGRY and not made.config.share_device
     begun = time.perf_counter()
     ref = store.stage(name, documents(made)[name], build_in_turn if alone else build, fresh=name in made.fresh)
-    return replace(ref, seconds=time.perf_counter() - begun)
+    return replace(ref, seconds=time.perf_counter() - begun - waited)
 
 
 def _after(aligned: StageRef, made: Plan, store: Store, name: str, build: Callable[[Path], None]) -> StageRef:

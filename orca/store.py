@@ -29,6 +29,7 @@ from orca.mirror import Mirror
 log = logging.getLogger(__name__)
 
 FETCHED, OLD = "=fetched", "=old"  # after the name of the work whose lock guards them
+Build = Callable[[Path], float | None]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -90,7 +91,7 @@ class Store:
             return None
 
     def stage(
-        self, name: str, key_document: Mapping[str, Any], build: Callable[[Path], None], *, fresh: bool = False,
+        self, name: str, key_document: Mapping[str, Any], build: Build, *, fresh: bool = False,
         cost: Cost | None = None,
     ) -> StageRef:  # fmt: skip
         """The finished stage; builds it where it is absent or damaged.
@@ -99,7 +100,7 @@ class Store:
             name: the stage's name, of letters, digits, dot, dash and underscore.
             key_document: all that the result depends on: config, inputs' keys, fingerprints, version; plain JSON.
             build: fills the folder it is given. After a stop it is given the same folder again, with what is in it.
-                Files under ``checkpoint/`` are dropped when it is done.
+                Files under ``checkpoint/`` are dropped when it is done. It may return seconds that it only waited.
             fresh: build even if it is there, and from the beginning. The old one stays until the new one is whole;
                 who reads files of the old one at that moment may find them gone.
             cost: of whom to take seconds and memory, where the files are another's; None measures them.
@@ -241,9 +242,7 @@ class Store:
         _remove(old)
 
 
-def _finish(
-    work: Path, name: str, document: Mapping[str, Any], build: Callable[[Path], None], cost: Cost | None
-) -> Manifest:
+def _finish(work: Path, name: str, document: Mapping[str, Any], build: Build, cost: Cost | None) -> Manifest:
     """Fills ``work`` and seals it, unless one that died just before publishing had done so already."""
     work.mkdir(parents=True, exist_ok=True)
     if (work / MANIFEST).exists():
@@ -255,8 +254,8 @@ def _finish(
         path.unlink(missing_ok=True)
     start, cpu = time.perf_counter(), time.process_time()
     reset_peak_memory()
-    build(work)
-    spent = time.perf_counter() - start, time.process_time() - cpu
+    waited = build(work) or 0.0
+    spent = time.perf_counter() - start - waited, time.process_time() - cpu
     return seal(work, name, document, cost or Cost(*spent, peak_memory_mb(), peak_gpu_memory_mb()))
 
 

@@ -267,8 +267,8 @@ class Fit:
         if not math.isfinite(summed):
             raise TrainingError(
                 f"the training loss became {summed} in epoch {self.state.epoch + 1}; lower finetune.lr (now "
-                f"{self.config.lr:g}), finetune.embedder_lr ({self.config.embedder_lr:g}) or finetune.head_lr "
-                f"({self.config.head_lr:g})"
+                f"{self.config.lr:g}), finetune.embedder_lr ({self.config.embedder_lr:g}), finetune.head_lr "
+                f"({self.config.head_lr:g}) or finetune.inserted_lr ({self.config.inserted_lr:g})"
             )
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(trained, self.config.clip)

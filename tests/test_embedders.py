@@ -156,6 +156,11 @@ def test_words_of_any_length_give_a_token_per_patch(length: int, patch: int, k: 
     assert tokens.grid == (math.ceil(length / patch),)
 
 
+def test_a_batch_of_sequences_shorter_than_a_word_has_tokens_of_zero() -> None:
+    tokens = words(12, 4, 6).patches(one_hot("ACGTA"), torch.tensor([5]))
+    assert torch.equal(tokens.x, torch.zeros(1, 2, D))
+
+
 def test_words_beyond_a_sequences_length_change_nothing() -> None:
     embedder, length = words(12, 4, 3), torch.tensor([7])
     one, two = (embedder(one_hot("ACGTACG" + rest), length) for rest in ("TTTTT", "NNNNN"))

@@ -60,6 +60,13 @@ def test_settings_are_more_axes_and_text_that_is_a_number_is_one() -> None:
     assert [(c.config.finetune.lr, c.config.embed.tokens) for c in made] == [(1e-4, 9), (0.01, 9)]
 
 
+def test_null_is_a_value_of_a_setting(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("task: digits\nfinetune: {epoch_samples: 100}\n")
+    made = cells(check_grid({"tasks": [str(tmp_path / "a.yaml")], "settings": {"finetune.epoch_samples": [None, 50]}}))
+    assert [cell.config.finetune.epoch_samples for cell in made] == [None, 50]
+    assert [cell.place["finetune.epoch_samples"] for cell in made] == [None, 50]
+
+
 def test_variants_are_one_more_axis_that_sets_several_keys() -> None:
     text = "{tasks: [digits, fsdd], seeds: 0..1, variants: {base: , plain: {align.objective: none, finetune.lr: 1e-3}}}"
     made = cells(check_grid(yaml.safe_load(text)))
@@ -171,6 +178,7 @@ def test_faults_of_runs_have_the_paths_of_the_grid_and_come_once() -> None:
         ({**OPTUNA, "exclude": [{"finetune.lr": 1e-4}]}, "exclude.0.finetune.lr: Optuna draws it; leave values out of"),
         ({**OPTUNA, "settings": {"finetune.epochs": {"low": -1, "high": 5}}}, "settings.finetune.epochs: input should"),
         ({"settings": {"finetune.method": ["full"]}}, "settings.finetune.method: this is the axis methods"),
+        ({"bodies": ["a/best", "b/best"]}, "bodies: 'best' comes twice"),
         ({"tasks": ["digits", "digits"]}, "tasks: 'digits' comes twice"),
         ({"variants": {"a": {"finetune.lr": -1}}}, "variants.a.finetune.lr: input should be greater than 0; got -1"),
         ({"variants": {"a": {"finetune.rate": 1}}}, "variants.a.finetune.rate: there is no such key"),

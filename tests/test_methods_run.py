@@ -40,6 +40,8 @@ def test_a_whole_run_by_the_plain_api(name: str, place: Path, tmp_path: Path) ->
     model = orca.load(result.path)
     model.save_pretrained(tmp_path / "part", trained_only=True)
     assert np.array_equal(AdaptedModel.from_pretrained(tmp_path / "part").scores(x), model.scores(x))
+    model.save_pretrained(tmp_path / "part")  # in place of the part
+    assert {path.name for path in (tmp_path / "part").iterdir()} == {"config.json", "model.safetensors"}
     assert orca.adapt(config, store=place / "store").unchanged
 
 

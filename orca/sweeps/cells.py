@@ -119,10 +119,9 @@ def _settings(
 ) -> dict[str, Any]:
     """The keys and values of one run, not yet checked."""
     raw = copy.deepcopy(dict(base))
-    given = {AXES.get(key, key): value for key, value in place.items() if key not in ("task", "variant")}
-    for key, value in given.items():
-        if value is not None:
-            set_key(raw, key, value)
+    for key, value in place.items():
+        if key not in ("task", "variant") and (value is not None or key not in AXES):
+            set_key(raw, AXES.get(key, key), value)
     for key, value in variants.get(place.get("variant", ""), {}).items():
         set_key(raw, key, copy.deepcopy(value))
     anchor(raw, Path.cwd())

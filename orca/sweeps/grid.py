@@ -230,8 +230,7 @@ def check_grid(raw: Mapping[str, Any], *, origin: str = "the grid") -> Grid:
 def _text(fault: Any) -> str:
     """A fault of a grid in words; a key of a run's configuration has its place under settings."""
     said, key = fault_text(fault, Grid), str(fault["loc"][0])
-    unknown = fault["type"] == "extra_forbidden" and "did you mean" not in said
-    if unknown and key.partition(".")[0] in RunConfig.model_fields:
+    if "there is no such key; there are" in said and key.partition(".")[0] in RunConfig.model_fields:
         return f"{key}: this is a key of runs; write it as settings: {{{key}: [...]}}"
     return said
 
@@ -239,7 +238,8 @@ def _text(fault: Any) -> str:
 def _faults(grid: Grid) -> list[str]:
     """What does not go together in a grid."""
     labels = [grid.label(entry) for entry in grid.tasks]
-    faults = [f"tasks: '{label}' comes twice" for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    called = [("tasks", label) for label in labels] + [("bodies", Path(body).name) for body in grid.bodies]  # in tables
+    faults = [f"{key}: '{name}' comes twice" for key, name in dict.fromkeys(called) if called.count((key, name)) > 1]
     faults += _search_faults(grid)
     own = {"task": "tasks", "variant": "variants", **{key: FIELDS[axis] for axis, key in AXES.items()}}
     faults += [f"settings.{key}: this is the axis {own[key]}" for key in grid.settings if key in own]
