@@ -21,7 +21,7 @@ class Standardize(nn.Module):
         super().__init__()
         shape = (-1, *[1] * axes)
         self.register_buffer("mean", mean.detach().clone().float().view(shape))
-        self.register_buffer("std", std.detach().clone().float().clamp(min=1e-6).view(shape))
+        self.register_buffer("std", std.detach().clone().float().clamp(min=torch.finfo(torch.float32).tiny).view(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardises x (B, C, *S)."""
@@ -212,7 +212,8 @@ class TableEmbedder(InputEmbedder):
         if len(self.numeric):
             values = x[:, self.numeric].unsqueeze(-1)  # (B, Fn, 1)
             low, high = self.edges[:, :-1], self.edges[:, 1:]
-            bins = ((values - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)  # (B, Fn, bins)
+            width = torch.where(high > low, high - low, torch.finfo(low.dtype).tiny)  # bins of no width are steps
+            bins = ((values - low) / width).clamp(0, 1)  # (B, Fn, bins)
             tokens = tokens.index_copy(
                 1, self.numeric, torch.einsum("bfk,fkd->bfd", bins, self.weight).to(tokens.dtype)
             )

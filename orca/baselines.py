@@ -175,10 +175,8 @@ class _Scale:
         from sklearn.decomposition import PCA
 
         width = x.shape[1]
-        per_group = 1 if layout.input == "table" else width // layout.input_shape[0]
-        group = (
-            np.arange(width) // per_group
-        )  # the length of sequences, if there, is the last column: a group by itself
+        per_group = 1 if layout.input == "table" else int(np.prod(_pooled_shape(layout.input_shape)))
+        group = np.arange(width) // per_group  # the length of sequences, if there, is the last column, by itself
         variance = np.bincount(group, x.var(0, dtype=np.float64)) / np.bincount(group)
         std = np.sqrt(np.where(variance > 0, variance, 1.0))[group]
         scale = cls(x.mean(0, dtype=np.float64).astype(np.float32), std.astype(np.float32), None)

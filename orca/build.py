@@ -108,7 +108,9 @@ def channel_moments(x: np.ndarray, length: np.ndarray | None = None, block: int 
         square += np.square(part).sum(axes)
     count = np.maximum(count, 1)
     mean = total / count
-    return torch.from_numpy(mean), torch.from_numpy(np.sqrt(np.clip(square / count - mean**2, 1e-12, None)))
+    variance = square / count - mean**2
+    alike = variance <= np.minimum(1e-12, 1e-13 * mean**2)  # but for rounding: a channel may be in very small units
+    return torch.from_numpy(mean), torch.from_numpy(np.sqrt(np.where(alike, 1e-12, variance)))
 
 
 def bin_edges(x: np.ndarray, y: np.ndarray, *, bins: int, binning: str, classes: bool) -> np.ndarray:

@@ -28,9 +28,10 @@ def predict_file(model: AdaptedModel, source: Path, target: Path) -> dict[str, n
     """
     if target.suffix != ".npz":
         raise InputError(f"predictions are written as .npz; got {target}")
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target} is the input itself; name another file for the predictions")
-    arrays = {"x": read_table(source)} if table_suffix(source) in TABLES else read_archive(source, ("x",))
+    archive = table_suffix(source) not in TABLES or (source / "x.npy").is_file()
+    arrays = read_archive(source, ("x",)) if archive else {"x": read_table(source)}
     x, length = arrays["x"], arrays.get("length")
     made = {"prediction": model.predict(x, length)}
     if model.layout.probable:

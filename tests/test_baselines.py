@@ -65,6 +65,16 @@ def test_labels_are_ranked_by_ridge_and_nearest():
     assert values["nearest"]["test"] > 0.7
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_length_of_a_sequence_has_a_scale_of_its_own(channels: int) -> None:
+    """A signal in small units is heard beside its length."""
+    rng = np.random.default_rng(5)
+    y, length = rng.integers(2, size=160), rng.integers(12, 21, size=160)
+    x = (1e-5 * (rng.normal(size=(160, channels, 20)) + 2 * y[:, None, None])).astype(np.float32)
+    x[np.broadcast_to(np.arange(20) >= length[:, None, None], x.shape)] = 0
+    assert fit(cut(x, y, Layout("sequence", "classes", (channels, 20), (2,)), length=length))["linear"]["test"] < 0.05
+
+
 def test_sequences_of_any_length_are_compared_by_their_shape_alone():
     rng = np.random.default_rng(4)
     n, size = 160, 40

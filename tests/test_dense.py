@@ -10,7 +10,7 @@ import torch
 from sklearn import metrics as sk
 
 from orca.baselines import fit_baselines
-from orca.build import training_statistics
+from orca.build import channel_moments, training_statistics
 from orca.dense import contact_errors, filled, relative_errors
 from orca.errors import InputError
 from orca.metrics import METRICS, check_metric, metrics_for
@@ -110,6 +110,16 @@ def test_statistics_probe_and_pseudo_labels_pass_over_holes() -> None:
     assert np.isfinite(probe(tiny_adapted("field"), data, field_with_holes(40, 1), dtype=None)).all()
     assert set(pseudo_labels(data.y, "field", classes=3, seed=0)) == {0, 1, 2}
     np.testing.assert_array_equal(filled(data.y, "field")[..., :4], data.y[..., :4])
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-7, 1.0, 1e7])
+def test_statistics_follow_the_unit_and_constant_channels_do_not_blow_up(unit: float) -> None:
+    draw = np.random.default_rng(0)
+    y = np.stack([unit * draw.normal(3, 2, (50, 4)), np.full((50, 4), 1000.1)], 1).astype(np.float32)
+    mean, std = channel_moments(y)
+    assert mean.tolist() == pytest.approx([y[:, 0].mean(dtype=np.float64), y[0, 1, 0]], rel=1e-5)
+    assert std[0].item() == pytest.approx(y[:, 0].std(dtype=np.float64), rel=1e-5)
+    assert 0 < std[1].item() < 1e-3
 
 
 def test_baselines_of_masks_answer_with_log_odds() -> None:

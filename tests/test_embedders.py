@@ -156,6 +156,17 @@ def test_words_of_any_length_give_a_token_per_patch(length: int, patch: int, k: 
     assert tokens.grid == (math.ceil(length / patch),)
 
 
+def test_a_column_in_small_units_is_seen_as_one_in_large_ones() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 1, generator=draw)
+    tokens = []
+    for unit in (1.0, 1e-9):
+        torch.manual_seed(0)
+        edges = torch.quantile(unit * x[:, 0].double(), torch.linspace(0, 1, 9).double())[None]
+        tokens.append(TableEmbedder(make_law(), edges, (0,)).patches(unit * x, None).x)
+    torch.testing.assert_close(*tokens, rtol=1e-3, atol=1e-4)
+
+
 def test_a_batch_of_sequences_shorter_than_a_word_has_tokens_of_zero() -> None:
     tokens = words(12, 4, 6).patches(one_hot("ACGTA"), torch.tensor([5]))
     assert torch.equal(tokens.x, torch.zeros(1, 2, D))

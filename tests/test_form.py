@@ -126,7 +126,7 @@ KEYS = {
     "finetune": ("51acf621aaca6ec6e3eda57d", "a2e41390b4e764324c020a04"),
     "evaluate": ("73586cec70d25d932aa734c5", "bfeb7732a8f6da6dd45f2a8e"),
     "source": ("1de8bf0957718fec7ad577c3", "1de8bf0957718fec7ad577c3"),
-    "baselines": ("be03f1853a000ee462ab4711", "bee4cd546bc39fe292b99148"),
+    "baselines": ("259e349158952a6deaadc292", "373b59584eae22481502ca10"),
 }
 
 

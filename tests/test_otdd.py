@@ -142,6 +142,27 @@ def test_exact_label_distances_are_the_divergences_of_class_clouds():
             assert result.label_distances[c, k].item() == pytest.approx(alone, rel=1e-7, abs=1e-8)
 
 
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sets_far_from_zero_with_few_samples_in_most_classes_keep_their_distance(kind: str, p: int) -> None:
+    """In single precision; what fills small classes up must not lie at zero."""
+    generator = torch.Generator().manual_seed(0)
+    sets = []
+    for n in (120, 90):
+        y = torch.zeros(n, dtype=torch.int64)
+        y[:9] = torch.arange(9) // 3 + 1
+        sets += [torch.randn(n, 8, generator=generator, dtype=torch.float64) + y[:, None], y]
+    xs, ys, xt, yt = sets
+    near = otdd(xs, ys, xt, yt, reg=0.5, label_distance=kind, p=p).value
+    far = otdd((xs + 3e3).float(), ys, (xt + 3e3).float(), yt, reg=0.5, label_distance=kind, p=p).value
+    assert float(far) == pytest.approx(float(near), rel=5e-3)
+
+
+def test_features_in_half_precision_are_taken() -> None:
+    wide = 100 * torch.randn(300, 384, generator=torch.Generator().manual_seed(0)).half()
+    assert torch.isfinite(otdd(wide, torch.arange(300) % 3, wide + 1, torch.arange(300) % 3, reg=1e5).value)
+
+
 def test_label_distances_of_equal_gaussians_agree_between_kinds():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 2, generator=generator, dtype=torch.float64)

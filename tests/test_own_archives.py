@@ -101,6 +101,20 @@ def test_arrays_of_a_folder_stay_on_disk(tmp_path: Path) -> None:
     assert all(isinstance(array, np.memmap) for array in found.values())
 
 
+def test_samples_of_sound_have_one_scale_in_every_kind_of_file(tmp_path: Path) -> None:
+    made = {
+        name: (1000 * value).astype(np.int16) if name[0] == "x" else value
+        for name, value in arrays().items() if not name.startswith("length")
+    }  # fmt: skip
+    made |= {name: np.repeat(value, 40, axis=1) for name, value in made.items() if name[0] == "x"}
+    found = []
+    for name in ("a.npz", "a.mat", "a73.mat"):
+        SAVE[name](tmp_path / name, made)
+        found.append(load(tmp_path / name, input="waveform", sample_rate=8000).train.x)
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-5)
+
+
 def test_the_fingerprint_changes_with_any_file_of_a_folder(tmp_path: Path) -> None:
     save_folder(tmp_path / "folder", arrays())
     before = resolve_task(own(tmp_path / "folder")).fingerprint()
@@ -120,7 +134,8 @@ def test_a_model_predicts_from_each_kind_of_file(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)
     for name in ("a.npz", "a.h5", "a.mat"):
         SAVE[name](tmp_path / name, {"x": x})
-    names = ("x.npy", "a.npz", "a.h5", "a.mat")
+    save_folder(tmp_path / "folder", {"x": x})
+    names = ("x.npy", "a.npz", "a.h5", "a.mat", "folder")
     found = [predict_file(model, tmp_path / name, tmp_path / "out.npz")["probability"] for name in names]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-6)

@@ -61,6 +61,64 @@ def test_another_label_of_a_file_is_another_fingerprint(tmp_path: Path) -> None:
     assert resolve_task(own(tmp_path / "moved", input="grid")).fingerprint() == before
 
 
+@pytest.mark.parametrize("kind", ["grid", "waveform"])
+def test_a_file_that_lies_twice_under_two_names_stays_on_one_side(kind: str, tmp_path: Path) -> None:
+    for i in range(40):
+        if kind == "grid":
+            first = save_image(tmp_path / "ab"[i % 2] / f"{i}.png")
+        else:
+            first = save_sound(tmp_path / "ab"[i % 2] / f"{i}.wav")
+        first.with_stem(f"{99 - i}").write_bytes(first.read_bytes())
+    rate = {"sample_rate": 8000} if kind == "waveform" else {}
+    splits = resolve_task(own(tmp_path, input=kind, **rate)).load()
+    parts = [{x.tobytes() for x in part.x} for part in (splits.train, splits.val, splits.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 40
+
+
+def test_letters_of_either_case_are_one_sequence_and_test_does_not_shape_the_model(tmp_path: Path) -> None:
+    texts = ["".join(RNG.choice(list("ACGT"), 20)) for _ in range(40)]
+    lines = [f">{i}|{i % 2}\n{text.lower() if again else text}" for again in (0, 1) for i, text in enumerate(texts)]
+    (tmp_path / "a.fasta").write_text("\n".join(lines))
+    splits = resolve_task(own(tmp_path / "a.fasta", input="dna")).load()
+    parts = [{x.tobytes() for x in part.x} for part in (splits.train, splits.val, splits.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 40
+    longer = [f">{i}|{i % 2}|test\n{text * 3}" for i, text in enumerate(texts[:8])]
+    (tmp_path / "b.fasta").write_text("\n".join([*(f"{line}".replace("\n", "|train\n") for line in lines), *longer]))
+    splits = resolve_task(own(tmp_path / "b.fasta", input="dna")).load()
+    assert splits.layout.input_shape == (4, 20)
+    assert splits.test.x.shape[2] == 60
+
+
+def test_which_of_two_files_is_test_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    for name in "ab":
+        texts = ["".join(RNG.choice(list("ACGT"), 20)) for _ in range(30)]
+        (tmp_path / f"{name}.fasta").write_text("\n".join(f">{i}|{i % 2}\n{text}" for i, text in enumerate(texts)))
+    one, other = (
+        resolve_task(own(tmp_path / f"{train}.fasta", test=str(tmp_path / f"{test}.fasta"), input="dna")).fingerprint()
+        for train, test in ("ab", "ba")
+    )
+    assert one != other
+
+
+def test_a_grey_image_among_coloured_ones_is_coloured_in_every_part(tmp_path: Path) -> None:
+    for i in range(30):
+        save_image(tmp_path / "ab"[i % 2] / f"{i:02}.png", mode="RGB" if i == 20 else "L")
+    splits = resolve_task(own(tmp_path, input="grid")).load()
+    assert {part.x.shape[1:] for part in (splits.train, splits.val, splits.test)} == {(3, 9, 8)}
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_images_of_32_bits_are_refused_and_those_of_16_are_kept(mode: str, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.float32 if mode == "F" else np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif has pixels of 32 bits; expected 8 or 16 bits a channel"):
+        read_images([tmp_path / "a.tif"])
+    values = np.array([[0, 60000], [300, 7]], np.uint16)
+    Image.frombytes("I;16B", (2, 2), values.astype(">u2").tobytes()).save(tmp_path / "b.tif")
+    assert read_images([tmp_path / "b.tif"]).tolist() == [values.tolist()]
+    with pytest.raises(InputError, match="uint8 pixels, and .* uint16; bring all to one depth"):
+        read_images([tmp_path / "b.tif", save_image(tmp_path / "c.png", (2, 2), "L")])
+
+
 def test_images_of_train_and_test_folders_load(tmp_path: Path) -> None:
     for part, count in (("train", 20), ("test", 4)):
         for i in range(count):

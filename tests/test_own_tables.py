@@ -271,6 +271,29 @@ def test_the_encoding_survives_json_and_takes_rows_in_any_form() -> None:
         fit_records(stacked({"age": np.array([np.nan]), "job": np.array([""])}), ["job"])
 
 
+def test_a_category_is_known_by_one_spelling_in_whatever_company_it_stands(tmp_path: Path) -> None:
+    """pandas reads 01 beside A1 as text and by itself as a number, and true likewise."""
+    (tmp_path / "a.csv").write_text("zip,flag\n01,true\n2.0,FALSE\nA1,maybe\n12345678901234567,x\n")
+    (tmp_path / "b.csv").write_text("zip,flag\n01,True\n02,false\n")
+    encoding = fit_records(read_table(tmp_path / "a.csv"), ["zip", "flag"])
+    assert encoding.encode(read_table(tmp_path / "b.csv"))[0].tolist() == encoding.encode(
+        read_table(tmp_path / "a.csv")
+    )[0][:2].tolist()  # fmt: skip
+    assert 0 not in encoding.encode(read_table(tmp_path / "a.csv"))[0]
+    rows = [f"{i / 7},{('01', '02', 'A')[i % 3]}" for i in range(60)]
+    (tmp_path / "c.csv").write_text("\n".join(["x,y", *rows]))
+    (tmp_path / "d.csv").write_text("x,y\n0.5,01\n0.7,02\n")
+    splits = load(tmp_path / "c.csv", targets=["y"], test=str(tmp_path / "d.csv"))
+    assert (splits.layout.classes, splits.test.y.tolist()) == (("1", "2", "A"), [0, 1])
+
+
+def test_numbers_that_another_file_holds_as_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(["x,y", *(f"{i},{i % 2}" for i in range(40))]))
+    (tmp_path / "b.arff").write_text("@RELATION b\n@ATTRIBUTE x {1,2}\n@ATTRIBUTE y REAL\n@DATA\n1,0\n2,1\n")
+    with pytest.raises(InputError, match=r"column x holds numbers in train; in row 0 of .*b\.arff it is '1'"):
+        load(tmp_path / "a.csv", targets=["y"], test=str(tmp_path / "b.arff"))
+
+
 def test_a_model_of_a_table_takes_a_table(tmp_path: Path) -> None:
     """From a CSV to a model, and from another CSV, with columns in another order and no target, to predictions."""
     path = tmp_path / "a.csv"

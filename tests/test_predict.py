@@ -79,6 +79,7 @@ def test_files_that_do_not_fit_are_refused_and_nothing_is_written(
 
 @pytest.mark.parametrize("content", [None, b"no archive"])
 def test_an_input_that_is_no_npz_file_is_refused(content: bytes | None, tmp_path) -> None:
+    (tmp_path / "out.npz").write_bytes(b"of before")
     path = tmp_path / "in.npz"
     if content is not None:
         path.write_bytes(content)

@@ -88,7 +88,7 @@ def test_class_clouds_hold_each_class_in_the_order_of_the_data():
     x, index = torch.arange(6.0)[:, None], torch.tensor([1, 0, 1, 2, 1, 0])
     clouds = class_clouds(x, index, 3)
     assert clouds.size.tolist() == [2, 3, 1]
-    assert clouds.x[..., 0].tolist() == [[1, 5, 0], [0, 2, 4], [3, 0, 0]]
+    assert clouds.x[..., 0].tolist() == [[1, 5, 1], [0, 2, 4], [3, 3, 3]]
     torch.testing.assert_close(clouds.weight.sum(1), torch.ones(3))
 
 

@@ -14,8 +14,16 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled
 
 from flows.schedules import watch
+from flows.schedules.deployments import Wanted
 from flows.schedules.worker import Worker
 from orca.errors import InputError
+
+
+def test_a_store_inside_the_folder_is_refused(tmp_path: Path) -> None:
+    wanted: dict[str, Any] = {"config": None, "online": False, "overlap": "wait", "when": None, "folder": tmp_path}
+    Wanted(name="it", store=tmp_path.parent / "store", **wanted)
+    with pytest.raises(InputError, match="lies in .* name another place with --store"):
+        Wanted(name="it", store=tmp_path / "runs", **wanted)
 
 
 class Watched:

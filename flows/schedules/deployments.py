@@ -67,6 +67,11 @@ class Wanted:
             raise InputError("--overlap skip would lose a change of the data; with --on-change it is wait or parallel")
         if self.folder is not None and not self.folder.is_dir():
             raise InputError(f"there is no folder {self.folder} to watch; make it first, or name another")
+        if self.folder is not None and self.store.resolve().is_relative_to(self.folder.resolve()):
+            raise InputError(
+                f"the store {self.store} lies in {self.folder}, so that what a run writes would be a change: watch a "
+                "folder of data alone, or name another place with --store"
+            )
 
 
 def make(client: SyncPrefectClient, wanted: Wanted) -> bool:

@@ -22,9 +22,11 @@ VALIDATION = 0.12  # share of train that becomes validation where the source has
 
 
 def same_rows(x: np.ndarray) -> np.ndarray:
-    """A group number for each row of x, (n,) int64; identical rows share it."""
+    """A group number for each row of x, (n,) int64; identical rows share it, text whatever its case."""
     seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault(row_digest(row), len(seen)) for row in np.asarray(x)], dtype=np.int64)
+    x = np.asarray(x)
+    rows = np.char.upper(x) if x.dtype.kind in "SU" else x
+    return np.array([seen.setdefault(row_digest(row), len(seen)) for row in rows], dtype=np.int64)
 
 
 def row_digest(row: np.ndarray) -> bytes:
@@ -32,10 +34,13 @@ def row_digest(row: np.ndarray) -> bytes:
     return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
-def with_validation(parts: Mapping[str, Raw], target: TargetKind) -> tuple[dict[str, Raw], str]:
+def with_validation(
+    parts: Mapping[str, Raw], target: TargetKind, alike: Callable[[np.ndarray], np.ndarray] = same_rows
+) -> tuple[dict[str, Raw], str]:
     """The raw splits with a validation split, taken from train where there is none, and a note on it.
 
-    Classes keep their shares, but for labels that are no integers yet: the checks report them.
+    Classes keep their shares, but for labels that are no integers yet: the checks report them. ``alike`` gives inputs
+    that are to stay together one number.
 
     Raises:
         InputError: train has too few different rows.
@@ -45,7 +50,7 @@ def with_validation(parts: Mapping[str, Raw], target: TargetKind) -> tuple[dict[
     train = parts["train"]
     labels = as_targets(train.y, target) if target == "classes" else np.zeros(len(train.y), int)
     balanced = target == "classes" and labels.ndim == 1 and labels.dtype.kind == "i"
-    groups = same_rows(train.x) if train.group is None else train.group
+    groups = alike(train.x) if train.group is None else train.group
     val = hold_out(labels if balanced else np.zeros(len(train.y), int), groups=groups)
     if not val.any():
         raise InputError(

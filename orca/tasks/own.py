@@ -26,15 +26,17 @@ from orca.tasks.encodings import (
     TableEncoding,
     WaveformEncoding,
 )
-from orca.tasks.own_files import Columns, gather, named_files, plain_inputs
+from orca.tasks.own_files import Columns, folder_of, gather, named_files, plain_inputs
 from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.readers.archives import archive_files, is_archive_folder, read_archive
 from orca.tasks.readers.hub import HUB, is_hub, locate_dataset
+from orca.tasks.readers.media import any_colour
 from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix
 from orca.tasks.records import RecordEncoding, fit_records
 from orca.tasks.spec import Predictor, TaskSpec
 from orca.types import DENSE, Provenance, Splits, TargetKind
 
+FILES = ("waveform", "grid")  # inputs that a table names by their files
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 TABLE_KEYS = ("targets", "inputs", "split", "test")  # settings that only a table has
 
@@ -134,6 +136,8 @@ def own_task(own: OwnData, *, online: bool = False) -> TaskSpec:
         load = partial(_from_archive, own, path, encoding)
     unnamed = () if is_table(own.data) else TABLE_KEYS  # so that keys of stored work on archives hold
     content = {"task": own.model_dump(exclude={"data", "test", *unnamed}), "version": 2, "encoding": encoding}
+    if own.test is not None:  # which of the files it is
+        content["test"] = os.path.relpath(Path(own.test).expanduser(), root)
     return TaskSpec(
         name=own.name,
         title=f"own data, {own.input} to {own.target}: {path.name}",
@@ -185,7 +189,7 @@ def is_table(data: str) -> bool:
 def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits], list[Path]]:
     """The encoding, which train decides, what reads the splits, and the files that the table names."""
     test = None if own.test is None else Path(own.test).expanduser()
-    found = gather(path, Columns(own.targets, own.inputs, own.split), own.target, test=test)
+    found = gather(path, Columns(own.targets, own.inputs, own.split), own.target, test=test, kind=own.input)
     finish = partial(assemble, target=own.target, classes=found.classes)
     train = found.parts["train"]
     if own.input == "table":
@@ -195,14 +199,19 @@ def _from_table(own: OwnData, path: Path) -> tuple[Encoding, Callable[[], Splits
         records = fit_records(train.x, names, [str(name) for name in own.categorical])
         notes = [*found.notes, *records.told(train.x)]
         return records, partial(finish, found.parts, encoding=records, notes=notes), []
-    read = partial(plain_inputs, kind=own.input, folder=path if path.is_dir() else path.parent, rate=own.sample_rate)
-    encoding = _encoding(own, {"x_train": read(train.subset(np.arange(1))).x})
+    folder = folder_of(path)
+    read, one = partial(plain_inputs, kind=own.input, folder=folder, rate=own.sample_rate), train.subset(np.arange(1))
+    first = read(one).x  # what has the wrong form is refused here
+    named = [file for part in found.parts.values() for file in named_files(part, folder)] if own.input in FILES else []
+    if own.input == "grid":
+        read = partial(read, colour=any_colour(named))
+        first = read(one).x
+    encoding = _encoding(own, {"x_train": first})
 
     def load() -> Splits:
         return finish({name: read(part) for name, part in found.parts.items()}, encoding=encoding, notes=found.notes)
 
-    named = found.parts.values() if own.input in ("waveform", "grid") else ()
-    return encoding, load, [file for part in named for file in named_files(part, read.keywords["folder"])]
+    return encoding, load, named
 
 
 def _from_archive(own: OwnData, path: Path, encoding: Encoding) -> Splits:

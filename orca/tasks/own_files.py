@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import recfunctions
 
 from orca.errors import InputError
+from orca.runtime import known_digest
 from orca.tasks.assemble import hold_out, same_rows, with_validation
 from orca.tasks.raw import Raw
 from orca.tasks.readers.hub import is_hub
 from orca.tasks.readers.media import read_images, read_sounds
-from orca.tasks.readers.tables import as_text, read_table
+from orca.tasks.readers.tables import as_text, read_table, spelled
 from orca.types import TargetKind
 
+Alike = Callable[[np.ndarray], np.ndarray]
 TEST = 0.2  # share of the rows that becomes test where nothing says which are
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
@@ -51,7 +54,9 @@ class Gathered:
     notes: tuple[str, ...]
 
 
-def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | None = None) -> Gathered:
+def gather(
+    path: Path, columns: Columns, target: TargetKind, *, test: Path | None = None, kind: str = "table"
+) -> Gathered:
     """The raw splits of a table.
 
     Rows without a target are dropped. Test is another file, or what the split column says, or a fixed random fifth of
@@ -63,6 +68,8 @@ def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | Non
         columns: which of its columns are what.
         target: kind of the targets; a table has no fields.
         test: a table with the test rows.
+        kind: of the inputs; of ``waveform`` and ``grid`` those are equal whose files hold the same, of ``dna`` those
+            with the same letters.
 
     Raises:
         InputError: files that cannot be read, columns that are not there, targets of another kind.
@@ -79,11 +86,28 @@ def gather(path: Path, columns: Columns, target: TargetKind, *, test: Path | Non
     kept, notes = _with_targets(tables, columns.targets)
     if target == "classes":
         _check_classes(kept["train"], columns.targets)
-    parts, told = _split(kept, columns, inputs, target)
+    alike = partial(_alike, kind=kind, folder=folder_of(path))
+    parts, told = _split(kept, columns, inputs, target, alike)
     classes, numbered = _targets(parts, columns.targets, target)
     made = {name: Raw(_rows(rows, inputs), numbered[name]) for name, rows in parts.items()}
-    made, taken = with_validation(made, target)
+    made, taken = with_validation(made, target, alike)
     return Gathered(made, classes, (*notes, told, taken))
+
+
+def folder_of(path: Path) -> Path:
+    """Where the paths start that a table names."""
+    return path if path.is_dir() else path.parent
+
+
+def _alike(rows: np.ndarray, kind: str, folder: Path) -> np.ndarray:
+    """A number for each row, which rows with equal inputs share."""
+    name, *more = rows.dtype.names or ("",)
+    if kind not in ("dna", "waveform", "grid") or more or rows[name].dtype.kind != "U":
+        return same_rows(rows)
+    if kind == "dna":
+        return same_rows(rows[name])
+    files = [folder / text for text in rows[name].tolist()]
+    return same_rows(np.array([known_digest(file) if file.is_file() else str(file) for file in files]))
 
 
 def _usual(columns: Columns, names: Sequence[str], path: Path) -> Columns:
@@ -125,7 +149,8 @@ def _same_kinds(tables: Mapping[str, np.ndarray], names: Sequence[str], test: Pa
     for name in names:
         train, other = tables["train"][name], tables["test"][name]
         if train.dtype.kind == "f" and other.dtype.kind == "U" and any(other):
-            row = next(row for row, text in enumerate(other) if text and not _is_number(text))
+            found = [row for row, text in enumerate(other) if text]
+            row = next((row for row in found if not _is_number(other[row])), found[0])
             raise InputError(f"column {name} holds numbers in train; in row {row} of {test} it is {str(other[row])!r}")
 
 
@@ -162,7 +187,7 @@ def _check_classes(train: np.ndarray, targets: Sequence[str]) -> None:
 
 
 def _split(
-    tables: Mapping[str, np.ndarray], columns: Columns, inputs: Sequence[str], target: TargetKind
+    tables: Mapping[str, np.ndarray], columns: Columns, inputs: Sequence[str], target: TargetKind, alike: Alike
 ) -> tuple[dict[str, np.ndarray], str]:
     """The rows of train, test and where it is given val, and how test came to be that."""
     rows = tables["train"]
@@ -175,7 +200,7 @@ def _split(
     labels = (
         np.unique(train[columns.targets[0]], return_inverse=True)[1] if target == "classes" else np.zeros(len(train))
     )
-    held = hold_out(labels.astype(int), groups=same_rows(_rows(train, inputs)), fraction=TEST, seed="test")
+    held = hold_out(labels.astype(int), groups=alike(_rows(train, inputs)), fraction=TEST, seed="test")
     if not held.any():
         raise InputError(f"there are {len(train)} rows, too few different ones to take test from")
     note = f"test: a fixed random 20 % of the rows{', of each class' if target == 'classes' else ''}"
@@ -206,7 +231,7 @@ def _targets(
         return tuple(names), {part: _number_targets(rows, names) for part, rows in parts.items()}
     name = names[0]
     texts = {
-        part: [as_text(value, f"column {name}", row) for row, value in enumerate(rows[name].tolist())]
+        part: [spelled(as_text(value, f"column {name}", row)) for row, value in enumerate(rows[name].tolist())]
         for part, rows in parts.items()
     }
     classes = sorted({*texts["train"], *texts.get("val", ())}, key=_order)
@@ -227,7 +252,7 @@ def _number_targets(rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return np.stack([rows[name] for name in names], axis=1)
 
 
-def plain_inputs(part: Raw, kind: str, folder: Path, rate: int | None = None) -> Raw:
+def plain_inputs(part: Raw, kind: str, folder: Path, rate: int | None = None, *, colour: bool = False) -> Raw:
     """Input columns as another kind of input.
 
     Args:
@@ -236,6 +261,7 @@ def plain_inputs(part: Raw, kind: str, folder: Path, rate: int | None = None) ->
             ``grid``, a column that names files.
         folder: where the paths of files start.
         rate: of waveforms, in Hz.
+        colour: whether grey images become RGB.
 
     Raises:
         InputError: the columns do not hold that, or a file cannot be read.
@@ -249,10 +275,11 @@ def plain_inputs(part: Raw, kind: str, folder: Path, rate: int | None = None) ->
         what = "letters" if kind == "dna" else "paths of files"
         raise InputError(f"{kind} is one column of {what}; inputs are {', '.join(names)}: name the one with inputs")
     if kind == "dna":
-        return Raw(part.x[names[0]], part.y)
+        letters = part.x[names[0]]  # of this part alone: what is known of test must not shape the model
+        return Raw(letters.astype(f"U{max(1, int(np.char.str_len(letters).max(initial=0)))}"), part.y)
     files = named_files(part, folder)
     if kind == "grid":
-        return Raw(read_images(files), part.y)
+        return Raw(read_images(files, colour=colour), part.y)
     x, length = read_sounds(files, rate or 0)
     return Raw(x, part.y, length)
 

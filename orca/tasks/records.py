@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from orca.errors import InputError
-from orca.tasks.readers.tables import as_text
+from orca.tasks.readers.tables import as_text, spelled
 from orca.types import InputKind
 
 LONGEST = 1000  # letters of a category
@@ -99,7 +99,7 @@ def _fitted(values: np.ndarray, name: str, coded: bool) -> Column:  # noqa: FBT0
         if not len(known):
             raise InputError(f"column {name} has no value in train; leave it out")
         return Column(name=name, fill=float(known.mean()))
-    found = sorted({text for text in _texts(values, name) if text})
+    found = sorted({text for text in _categories(values, name) if text})
     if not found:
         raise InputError(f"column {name} has no value in train; leave it out")
     if (longest := max(map(len, found))) > LONGEST:
@@ -115,9 +115,13 @@ def _texts(values: np.ndarray, name: str) -> list[str]:
     return [as_text(value, f"column {name}", row) for row, value in enumerate(values.tolist())]
 
 
+def _categories(values: np.ndarray, name: str) -> list[str]:
+    return [spelled(text) for text in _texts(values, name)]
+
+
 def _codes(values: np.ndarray, column: Column) -> np.ndarray:
-    code = {text: number for number, text in enumerate(column.categories or (), 1)}
-    return np.array([code.get(text, UNKNOWN) for text in _texts(values, column.name)], np.float64)
+    code = {spelled(text): number for number, text in enumerate(column.categories or (), 1)}
+    return np.array([code.get(text, UNKNOWN) for text in _categories(values, column.name)], np.float64)
 
 
 def _numbers(values: np.ndarray, column: Column) -> np.ndarray:

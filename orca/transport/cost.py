@@ -201,7 +201,7 @@ def pairwise_cost(x: Tensor, y: Tensor, p: int = 2) -> Tensor:
 
 @dataclass(frozen=True)
 class Clouds:
-    """The samples of each class side by side, padded with zeros.
+    """The samples of each class side by side, padded with its first one: what is no sample must not lie far away.
 
     Attributes:
         x: samples, (K, r, d), r the size of the largest class; differentiable in the samples they came from.
@@ -237,7 +237,7 @@ def class_clouds(
     slot = torch.arange(int(kept.max()), device=x.device)  # (r,)
     valid = slot < kept[:, None]  # (K, r)
     step = torch.div(slot * size[:, None], kept[:, None], rounding_mode="floor")
-    where = order[(first[:, None] + step).clamp(max=len(x) - 1)]  # (K, r)
+    where = order[first[:, None] + torch.where(valid, step, 0)]  # (K, r)
     flat = where.reshape(-1)
     straight = len(flat) == len(x) and bool((flat == torch.arange(len(x), device=x.device)).all())
     padded = (x if straight else x[flat]).reshape(*where.shape, -1)
@@ -245,6 +245,4 @@ def class_clouds(
     if weight is not None:
         given = weight[where] * share
         share = torch.where(given.sum(1, keepdim=True) > 0, given, share)
-    if not straight:
-        padded = padded * valid[..., None]
     return Clouds(padded, share / share.sum(1, keepdim=True), kept, where, straight)

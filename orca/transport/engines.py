@@ -90,14 +90,13 @@ def _exact(problem: Problem, products: Products | None) -> tuple[Tensor, Sinkhor
         zero = nothing.sum(1)
         return zero[0], SinkhornResult(nothing, nothing, zero, zero, 0, True, nothing[0, :0])
     cost = problem.cost(products)
-    a, b = (side.weight.double().cpu() for side in (problem.s, problem.t))
+    a, b = (side.weight.cpu().double() for side in (problem.s, problem.t))  # there is no float64 on MPS
     a, b = a / a.sum(), b / b.sum()
-    plan, log = ot.emd(a.numpy(), b.numpy(), cost.detach().double().cpu().numpy(), log=True, numItermax=2_000_000)
-    moved = torch.from_numpy(plan).to(cost)
-    f, g = (torch.from_numpy(log[key]).to(cost)[None] for key in ("u", "v"))
+    plan, log = ot.emd(a.numpy(), b.numpy(), cost.detach().cpu().double().numpy(), log=True, numItermax=2_000_000)
+    moved, f, g = (torch.from_numpy(found).to(cost.dtype).to(cost.device) for found in (plan, log["u"], log["v"]))
     error = (moved.sum(0) - problem.t.weight).abs().sum() + (moved.sum(1) - problem.s.weight).abs().sum()
     total = (moved * cost.detach()).sum()[None]
-    solved = SinkhornResult(f, g, total, error[None], 1, log["warning"] is None, moved[None])
+    solved = SinkhornResult(f[None], g[None], total, error[None], 1, log["warning"] is None, moved[None])
     return envelope(solved, cost[None])[0], solved
 
 

@@ -81,6 +81,7 @@ def checked(x: Tensor, y: Tensor, which: str) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"{which} labels: expected integers of at least 0; got {int(y.min())}; number the classes from 0"
         )
+    x = x if x.dtype == torch.float64 else x.float()
     if not bool(torch.isfinite(x.detach().square().sum())):
         bad = (~torch.isfinite(x.detach()).all(1)).nonzero()[:, 0].tolist()
         if bad:
@@ -89,7 +90,7 @@ def checked(x: Tensor, y: Tensor, which: str) -> tuple[Tensor, Tensor]:
                 f"first is row {bad[0]}; drop or impute them"
             )
         raise InputError(f"{which} features: expected a finite sum of squares; got one beyond {x.dtype}; scale them")
-    return (x if x.dtype == torch.float64 else x.float()), y.to(x.device, torch.int64)
+    return x, y.to(x.device, torch.int64)
 
 
 def checked_weights(weights: Tensor | None, x: Tensor, which: str) -> Tensor:

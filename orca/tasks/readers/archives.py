@@ -73,8 +73,8 @@ def _dataset(found: Any, where: str) -> np.ndarray:
 def _matlab(path: Path, required: Sequence[str], *, prefix: str) -> dict[str, np.ndarray]:
     axes = matlab_axes(path)
     _check(path, required, axes)
-    read = {name: matlab_array(path, name, ["n"] * count).read() for name, count in axes.items()
-            if name.startswith(prefix or ("x", "y", "length"))}  # fmt: skip
+    wanted = {name: ["n"] * count for name, count in axes.items() if name.startswith(prefix or ("x", "y", "length"))}
+    read = {name: matlab_array(path, name, of).read(whole_numbers=name.startswith("x")) for name, of in wanted.items()}
     return {name: _plain(name, x) for name, x in read.items()}
 
 

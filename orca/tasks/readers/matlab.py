@@ -32,19 +32,28 @@ class MatlabArray:
     shape: tuple[int, ...]
     hdf5: bool
 
-    def read(self, *index: slice) -> np.ndarray:
-        """``array[index]`` as float32. Of version 7.3 only that part is read, of version 5 the whole array."""
+    def read(self, *index: slice, whole_numbers: bool = False) -> np.ndarray:
+        """``array[index]`` as float32. Of version 7.3 only that part is read, of version 5 the whole array.
+
+        Args:
+            index: the part.
+            whole_numbers: leave arrays of integers as they are, for which a type is a scale.
+        """
+        part = self._stored(*index)
+        kept = part if whole_numbers and part.dtype.kind in "iu" else part.astype(np.float32, copy=False)
+        return np.ascontiguousarray(kept)
+
+    def _stored(self, *index: slice) -> np.ndarray:
         if self.hdf5:
             with open_hdf5(self.path) as file:
-                part = np.asarray(file[self.key][index[::-1]], dtype=np.float32)
-                return np.ascontiguousarray(part.T)
+                return np.asarray(file[self.key][index[::-1]]).T
         from scipy.io import loadmat
 
         try:
             whole = loadmat(str(self.path), variable_names=[self.key])[self.key]
         except _damage() as fault:
             raise _damaged(self.path, fault) from fault
-        return np.ascontiguousarray(whole[index], dtype=np.float32)
+        return whole[index]
 
 
 def matlab_array(path: Path, key: str, axes: Sequence[int | str]) -> MatlabArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,21 +102,46 @@ def read_sounds(files: Sequence[Path], rate: int) -> tuple[np.ndarray, np.ndarra
     return rows, length
 
 
-def read_images(files: Sequence[Path]) -> np.ndarray:
+GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
+
+
+def read_images(files: Sequence[Path], *, colour: bool = False) -> np.ndarray:
     """Images of one size as (n, H, W, 3), or (n, H, W) where all are grey, uint8 (uint16 kept where all have it).
 
+    Args:
+        files: paths.
+        colour: (n, H, W, 3) where all are grey too.
+
     Raises:
-        InputError: a file is not there, no image, or of another size than the first.
+        InputError: a file is not there, no image, or of another size or depth than the first.
     """
     found = [_image(file) for file in files]
-    grey = all(image.ndim == 2 for image in found)
+    grey = not colour and all(image.ndim == 2 for image in found)
     alike = [image if grey or image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in found]
     for file, image in zip(files, alike, strict=True):
         if image.shape != alike[0].shape:
             raise InputError(
                 f"{file} is {_size(image)}, and {files[0]} {_size(alike[0])}; bring all images to one size"
             )
+        if image.dtype != alike[0].dtype:
+            raise InputError(
+                f"{file} has {image.dtype} pixels, and {files[0]} {alike[0].dtype}; bring all to one depth"
+            )
     return np.stack(alike)
+
+
+def any_colour(files: Iterable[Path]) -> bool:
+    """Whether one of these images is not grey; their headers are read alone, and what is no image is left to others."""
+    from PIL import Image, UnidentifiedImageError
+
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                if image.mode not in GREY:
+                    return True
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+            continue
+    return False
 
 
 def _image(file: Path) -> np.ndarray:
@@ -125,8 +150,13 @@ def _image(file: Path) -> np.ndarray:
     _there(file)
     try:
         with Image.open(file) as image:
-            plain = image if image.mode in ("L", "I;16") else image.convert("L" if image.mode in ("1", "LA") else "RGB")
-            return np.asarray(plain)
+            if image.mode in ("I", "F"):
+                raise InputError(
+                    f"{file} has pixels of 32 bits; expected 8 or 16 bits a channel: convert it, or give arrays (.npz)"
+                )
+            if image.mode.startswith("I;16"):
+                return np.asarray(image).astype(np.uint16)
+            return np.asarray(image.convert("L" if image.mode in GREY else "RGB"))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as fault:
         raise InputError(f"{file} is no image, or it is damaged ({fault})") from fault
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib.util
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from orca.tasks.readers.arff import read_arff
 from orca.tasks.readers.hub import HUB, is_hub, read_dataset
 from orca.tasks.readers.media import LISTS
 
+NUMBER, DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d\d?)?"), 15  # as many as float64 keeps
 MISSING = "?"  # besides what pandas takes for missing: nothing, NA, NaN, null and the like
 
 
@@ -172,6 +174,14 @@ def as_text(value: Any, where: str, row: int) -> str:
     if isinstance(value, str | int | bool | np.integer | np.bool_):
         return str(value).strip()
     raise InputError(f"{where} holds a {type(value).__name__} in row {row}; expected text or numbers")
+
+
+def spelled(text: str) -> str:
+    """The one spelling of a category or class: 01 and 1.0 are 1, TRUE is True, as in a column of such alone."""
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    plain = NUMBER.fullmatch(text) and len(text) <= DIGITS
+    return as_text(float(text), "", 0) if plain else text
 
 
 TABLES: dict[str, Callable[[Path], dict[str, Any]]] = {
