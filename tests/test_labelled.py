@@ -232,6 +232,8 @@ def test_a_column_file_is_a_source_too(tmp_path, body) -> None:
     (tmp_path / "a.conll").write_text("w1 X\nw2 Y\nw3 X\n\nw4 Y\nw5 X\n")
     found = load_set(f"conll:{tmp_path}/a.conll", SetOptions(body=str(body), samples=4))
     assert found.data.names == ("X", "Y")
+    (tmp_path / "a.conllu").write_text("1\tw1\tw\tX\t_\n2\tw2\tw\tY\t_\n\n1\tw3\tw\tX\t_\n2\tw4\tw\tY\t_\n")
+    assert load_set(f"conll:{tmp_path}/a.conllu", SetOptions(body=str(body), samples=4)).data.names == ("X", "Y")
 
 
 NAMES: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -109,6 +109,14 @@ def test_conll_u_file_is_read_by_its_columns(tmp_path: Path) -> None:
     assert read_columns(own_columns(path, 1, 2)).tags[0] == ["do", "not", "x"]
 
 
+def test_conll_u_with_the_columns_of_conll_2003_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "en.conll", "1\tdo\tdo\tAUX\n2\tgo\tgo\tVERB\n")
+    with pytest.raises(
+        InputError, match=r"numbers alone, as in CoNLL-U.*source\.token_column: 1 and source\.tag_column: 3"
+    ):
+        read_columns(own_columns(path, 0, -1))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

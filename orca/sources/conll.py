@@ -122,6 +122,11 @@ def read_columns(columns: Columns) -> Corpus:
     full = [sentence for sentence in sentences if sentence]
     if not full:
         raise InputError(f"{file} holds no sentences; set source.path to a file with a word and its tag on each line")
+    if word == 0 and all(text.isdecimal() for one in full for text, _ in one):
+        raise InputError(
+            f"{file}: column 0 holds numbers alone, as in CoNLL-U, where words are in column 1 and tags in 3; set "
+            "source.token_column: 1 and source.tag_column: 3"
+        )
     return Corpus([[word for word, _ in one] for one in full], [[tag for _, tag in one] for one in full])
 
 
