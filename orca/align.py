@@ -183,14 +183,12 @@ class Align:
         self.model.embedder.train()
         tokens = self.model.embedder(x, length)
         features = self._features(tokens.x, tokens.mask)
-        if self.state.epoch and not math.isfinite(float(features.detach().square().sum())):  # by the step before
-            return math.nan
         try:
             value = objective(features, torch.from_numpy(labels[index]).to(self.device))
         except InputError:
             if not self.state.epoch:
                 raise
-            return math.nan  # its squares or cubes are not finite: the step before was too long
+            return math.nan  # features, or their squares or cubes, are not finite: the step before was too long
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         self.optimizer.step()

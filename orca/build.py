@@ -109,7 +109,7 @@ def channel_moments(x: np.ndarray, length: np.ndarray | None = None, block: int 
     count = np.maximum(count, 1)
     mean = total / count
     variance = square / count - mean**2
-    alike = variance <= np.minimum(1e-12, 1e-13 * mean**2)  # but for rounding: a channel may be in very small units
+    alike = variance <= np.minimum(1e-12, 1e-13 * mean**2)  # rounding of a constant; small units alone are none
     return torch.from_numpy(mean), torch.from_numpy(np.sqrt(np.where(alike, 1e-12, variance)))
 
 

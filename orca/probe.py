@@ -69,7 +69,8 @@ def ridge_errors(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndar
     rotated = vectors.T @ (x.T @ (y - offset)) / len(x)
     left = x_val @ vectors
     errors, axis = [], 0 if kind in ("scalar", "field") else None
-    scale = np.maximum(np.square(y_val - offset).mean(axis), 1e-12)
+    variance = np.square(y_val - offset).mean(axis)
+    scale = np.where(variance > 0, variance, 1)
     for strength in _STRENGTHS:
         guess = left @ (rotated / (np.clip(values, 0, None) + strength)[:, None]) + offset
         if kind == "classes":

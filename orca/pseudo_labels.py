@@ -14,8 +14,8 @@ def pseudo_labels(y: np.ndarray, kind: TargetKind, *, classes: int, seed: int) -
     """Class labels for alignment: the true ones, or k-means over a projection of the targets.
 
     The columns of numbers and the channels of fields, which may differ in unit, count alike. Targets are read in blocks
-    and projected to at most 32 random directions (Johnson-Lindenstrauss), so that a set of
-    large fields is never in memory at once. Deterministic under the seed.
+    and projected to at most 32 random directions (Johnson-Lindenstrauss), so that a set of large fields is never in
+    memory at once. Deterministic under the seed.
 
     Args:
         y: targets, (n,) for classes, else (n, ...).

@@ -90,11 +90,9 @@ def test_processor_time_is_kept_apart_from_waiting(store):
 
 
 def test_time_that_a_stage_waited_for_its_turn_is_not_its_cost(store):
-    def build(path: Path) -> float:
-        time.sleep(0.2)
-        return 0.2
-
-    assert 0 <= json.loads((store.stage("embed", DOCUMENT, build).path / "manifest.json").read_text())["seconds"] < 0.2
+    waited = 3600.0  # an hour, which this test has not: what is told is less by it
+    made = json.loads((store.stage("embed", DOCUMENT, lambda path: waited).path / "manifest.json").read_text())
+    assert made["seconds"] < 0
 
 
 def test_the_second_call_finds_the_first_ones_work(store):

@@ -163,7 +163,7 @@ def _print(document: dict[str, Any] | None, more: Any, store: Path | None, *, as
         print_json({**document, "means": rows})
     else:
         typer.echo("\n\n".join(text for text in (more(document), means_text(document, rows)) if text))
-    drawn = "tables and figure" if any(row["seeds"] for row in rows) else "tables"
-    tell(f"{drawn}: {folder.absolute()}/comparison.md, .csv, .json{', .svg' * (drawn != 'tables')}")
+    drawn = (folder / "comparison.svg").is_file()
+    tell(f"tables{' and figure' * drawn}: {folder.absolute()}/comparison.md, .csv, .json{', .svg' * drawn}")
     if document["state"] == "failed":
         raise SystemExit(1)

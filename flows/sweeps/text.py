@@ -10,6 +10,7 @@ from orca.runtime import number
 
 HONEST = "The test set was opened once per run, after validation had chosen the epoch; choose among rows by validation."
 CLOSED = "Test sets were not opened: the grid ends with finetune. orca resume RUN opens that of one run, at the end."
+NONE = "No run is completed."
 CHOSEN = "The test set was opened for the best trial of each study alone, once per run, after validation had chosen it."
 
 
@@ -69,12 +70,10 @@ def means_text(document: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> s
     if not rows:
         return ""
     told = [f"{table(lines, header)}\n" for header, lines in tables(rows, places_of(document))]
-    tested = CHOSEN if "trials" in document else HONEST
-    if document.get("by", "test") != "test":
-        tested = CLOSED
-    elif not any(row["seeds"] for row in rows):
-        tested = "No run is completed."
-    return "\n".join([*told, reading(rows), tested])
+    opened = CHOSEN if "trials" in document else HONEST
+    if not any(row["seeds"] for row in rows):
+        opened = NONE
+    return "\n".join([*told, reading(rows), opened if document.get("by", "test") == "test" else CLOSED])
 
 
 def _axes(document: Mapping[str, Any]) -> list[str]:

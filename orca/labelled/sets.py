@@ -176,9 +176,9 @@ def _from_source(name: str, options: SetOptions) -> ComparedSet:
     spec = SOURCES.get(kind)
     if path and not spec.takes:
         raise InputError(f"source '{kind}' takes no file, got '{path}'; write {kind}, or conll:FILE")
-    columns: dict[str, Any] = (
-        {"token_column": 1, "tag_column": 3} if ".conllu" in Path(path).suffixes else {}
-    )  # words and UPOS
+    columns: dict[str, Any] = {}
+    if ".conllu" in Path(path).suffixes:  # words and universal parts of speech
+        columns = {"token_column": 1, "tag_column": 3}
     config = SourceConfig(name=kind, path=path or None, n=options.samples, seed=options.seed, **columns)
     if missing := spec.missing(config):
         raise InputError(f"{missing}; in the name of a set: {kind}:{spec.takes}" if spec.takes else missing)

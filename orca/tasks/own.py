@@ -30,7 +30,7 @@ from orca.tasks.own_files import Columns, folder_of, gather, named_files, plain_
 from orca.tasks.raw import SHIFT, Raw
 from orca.tasks.readers.archives import archive_files, is_archive_folder, read_archive
 from orca.tasks.readers.hub import HUB, is_hub, locate_dataset
-from orca.tasks.readers.media import any_colour
+from orca.tasks.readers.images import any_colour
 from orca.tasks.readers.tables import TABLE_NAMES, TABLES, table_suffix
 from orca.tasks.records import RecordEncoding, fit_records
 from orca.tasks.spec import Predictor, TaskSpec

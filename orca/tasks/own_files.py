@@ -15,8 +15,9 @@ from orca.runtime import known_digest
 from orca.tasks.assemble import hold_out, same_rows, with_validation
 from orca.tasks.raw import Raw
 from orca.tasks.readers.hub import is_hub
-from orca.tasks.readers.media import read_images, read_sounds
+from orca.tasks.readers.images import read_images
 from orca.tasks.readers.tables import as_text, read_table, spelled
+from orca.tasks.readers.wav import read_sounds
 from orca.types import TargetKind
 
 Alike = Callable[[np.ndarray], np.ndarray]

@@ -14,7 +14,7 @@ import numpy as np
 
 from orca.errors import InputError
 from orca.runtime import atomic_write, user_cache
-from orca.tasks.readers.media import SPLITS
+from orca.tasks.readers.folders import SPLITS
 
 HUB = "hf:"  # before OWNER/NAME or a folder
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from orca.errors import InputError
 from orca.tasks.readers.arff import read_arff
+from orca.tasks.readers.fasta import read_fasta
+from orca.tasks.readers.folders import read_folder
 from orca.tasks.readers.hub import HUB, is_hub, read_dataset
-from orca.tasks.readers.media import LISTS
 
 NUMBER, DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d\d?)?"), 15  # as many as float64 keeps
 MISSING = "?"  # besides what pandas takes for missing: nothing, NA, NaN, null and the like
@@ -186,6 +187,6 @@ def spelled(text: str) -> str:
 
 TABLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     ".csv": _separated(","), ".tsv": _separated("\t"), ".parquet": _parquet, ".arff": read_arff,
-    **LISTS, HUB: read_dataset,
+    "": read_folder, ".fasta": read_fasta, ".fa": read_fasta, HUB: read_dataset,
 }  # fmt: skip
 TABLE_NAMES = ", ".join({"": "a folder", HUB: "hf:NAME"}.get(suffix, suffix) for suffix in TABLES)

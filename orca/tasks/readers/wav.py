@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from orca.errors import InputError
+
+
+def read_sounds(files: Sequence[Path], rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clips of WAV files as rows (n, T) float32 in [-1, 1], zero after their end, and the length of each.
+
+    Args:
+        files: paths.
+        rate: in Hz, of every one of them.
+
+    Raises:
+        InputError: as ``read_wav``.
+    """
+    clips = [read_wav(file, rate) for file in files]
+    length = np.array([len(clip) for clip in clips], dtype=np.int64)
+    rows = np.zeros((len(clips), int(length.max())), np.float32)
+    for row, clip in zip(rows, clips, strict=True):
+        row[: len(clip)] = clip
+    return rows, length
 
 
 def read_wav(path: Path, rate: int) -> np.ndarray:
