@@ -79,10 +79,11 @@ class AlignConfig(DiscrepancyConfig):
     )
     probe_every: int = Field(default=10, ge=1, description="Steps between probes of the embedder on validation data.")
     probe_samples: int = Field(default=512, ge=8, description="Training and validation samples of a probe, each.")
-    keep: Literal["probe", "last"] = Field(
+    keep: Literal["probe", "trained", "last"] = Field(
         default="probe",
         description="Which embedder goes on: the last that the probe does not find surely worse than the unaligned "
-        "one, or, with pseudo-labels, finds surely better at the end; or always the last.",
+        "one, or, with pseudo-labels, finds surely better at the end; that one only if validation prefers it after "
+        "both are trained, which takes two trainings; or always the last.",
     )
 
     def resolved(self, source: SourceConfig) -> AlignConfig:
@@ -234,7 +235,7 @@ class Align:
         if state.diverged or not np.isfinite(errors).all():
             return error
         better, worse = surely_less(errors, unaligned), surely_less(unaligned, errors)
-        if worse and self.config.keep == "probe":
+        if worse and self.config.keep != "last":
             log.info("alignment ends with step %d: its probe, %.3g, is surely worse than %.3g, unaligned", state.epoch,
                      error, state.first_probe)  # fmt: skip
             state.stopped = True

@@ -117,7 +117,12 @@ def write_history(out: Path, records: list[dict[str, Any]]) -> None:
     runtime.atomic_write(out / "history.jsonl", "".join(lines))
 
 
-def _tagged(stage: str, folder: Path) -> list[dict[str, Any]]:
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The records of a stage's ``history.jsonl``; none where it wrote none."""
     file = folder / "history.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [{"stage": stage, **json.loads(line)} for line in lines]
+    return [json.loads(line) for line in lines]
+
+
+def _tagged(stage: str, folder: Path) -> list[dict[str, Any]]:
+    return [{"stage": stage, **record} for record in read_history(folder)]

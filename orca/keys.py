@@ -17,12 +17,14 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
     config, metric = made.config, made.metric().name
     shifts = {name: shift.facts for name, shift in made.task.shifts.items()}
     scored = {"metric": metric, **({"shifts": shifts} if shifts else {})}
+    training = {"finetune": config.finetune.document(), "metric": metric}
     aligning: dict[str, Any] = {"align": {"objective": "none"}}
     language: dict[str, Any] = {}
     if config.aligned:
         origin = SOURCES.get(config.source.name).fingerprint(config.source)
         settings = config.align.resolved(config.source).model_dump()
         aligning = {"align": settings, "source": [origin, config.source.model_dump()]}
+        aligning |= {"training": training} if config.align.keep == "trained" else {}
         language = {"source": {"source": origin, "config": config.source.model_dump(), "body": made.body_key}}
         if config.random_seed is not None:
             language["source"]["seed"] = config.random_seed
@@ -32,7 +34,7 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
             "embed": config.embed.document(), "entered": config.body.model_dump(include={"causal", "dropout"}),
         },
         "align": aligning,
-        "finetune": {"finetune": config.finetune.document(), "metric": metric},
+        "finetune": training,
         "evaluate": scored,
     }  # fmt: skip
     beside = {**language, "baselines": {"task": made.data_key, **scored}}

@@ -33,6 +33,12 @@ class Cost(NamedTuple):
     peak_memory_mb: float | None = None
     peak_gpu_memory_mb: float | None = None
 
+    @classmethod
+    def together(cls, costs: Iterable[Cost]) -> Cost:
+        """Of several stages, one after the other: the sum of times, the highest of peaks; None where none is known."""
+        seconds, cpu, *peaks = ([value for value in column if value is not None] for column in zip(*costs, strict=True))
+        return cls(sum(seconds), sum(cpu) if cpu else None, *(max(peak, default=None) for peak in peaks))
+
     def rounded(self) -> dict[str, Any]:
         """By name, to three digits after the point."""
         return {name: None if value is None else round(value, 3) for name, value in self._asdict().items()}

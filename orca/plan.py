@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -96,9 +97,9 @@ class Plan:
             calibrate(model.embedder, pairs, embedding_law(body))
         return model.to(self.device)
 
-    def unaligned(self) -> Plan:
-        """The plan of the same run without alignment."""
-        align = self.config.align.model_copy(update={"objective": "none"})
+    def with_align(self, **changes: Any) -> Plan:
+        """The plan of the same run with other settings of alignment."""
+        align = self.config.align.model_copy(update=changes)
         return replace(self, config=self.config.model_copy(update={"align": align}))
 
     def equip(self, model: AdaptedModel) -> None:

@@ -21,8 +21,9 @@ from orca.build import training_statistics
 from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.config import RunConfig, check_config, load_config
 from orca.evaluate import score
-from orca.finishing import RunResult, finish, write_history
+from orca.finishing import RunResult, finish, read_history, write_history
 from orca.keys import documents
+from orca.manifest import Cost, verify
 from orca.model import AdaptedModel
 from orca.plan import Plan, plan
 from orca.runs import track
@@ -63,12 +64,19 @@ def _stage(made: Plan, store: Store, name: str, build: Callable[[Path], None]) -
 
 
 def _after(aligned: StageRef, made: Plan, store: Store, name: str, build: Callable[[Path], None]) -> StageRef:
-    """As ``_stage``, for what follows alignment: where that changed nothing, it is the work of an unaligned run."""
+    """As ``_stage``, for what follows alignment.
+
+    Where that changed nothing, it is the work of an unaligned run; where two were trained, of the one that goes on.
+    """
     fresh, document = name in made.fresh, documents(made)[name]
-    changed = read_json(aligned.path / "report.json").get("kept") != UNALIGNED
-    if changed or (not fresh and store.find(name, document)):
+    report, same = read_json(aligned.path / "report.json"), made
+    if report.get("kept") == UNALIGNED:
+        same = made.with_align(objective="none")
+    elif report.get("keep") == "trained":
+        same = made.with_align(keep="probe")
+    if same is made or (not fresh and store.find(name, document)):
         return _stage(made, store, name, build)
-    return store.alias(_stage(made.unaligned(), store, name, build), document, fresh=fresh)
+    return store.alias(_stage(same, store, name, build), document, fresh=fresh)
 
 
 def embed(made: Plan, store: Store, *, progress: Progress = silent) -> StageRef:
@@ -106,6 +114,8 @@ def _source_set(made: Plan, store: Store) -> LabeledSet:
 def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = silent) -> StageRef:
     """Stage 2: trains the embedder towards the source features; where it has nothing to do, passes it on."""
     config = made.config
+    if config.aligned and config.align.keep == "trained":
+        return _tried(made, store, before, progress=progress)
 
     def build(out: Path) -> None:
         if not config.aligned:
@@ -126,6 +136,43 @@ def align(made: Plan, store: Store, before: StageRef, *, progress: Progress = si
         write_history(out, [*state.history, report])
 
     return _stage(made, store, "align", build)
+
+
+def _tried(made: Plan, store: Store, before: StageRef, *, progress: Progress) -> StageRef:
+    """Stage 2 where training decides: between the embedder that the probe lets pass and the unaligned one.
+
+    Both are trained, and that goes on whose model validation prefers, the unaligned one where it prefers neither. The
+    stages after it find their work done.
+    """
+    fresh, document = "align" in made.fresh, documents(made)["align"]
+    if not fresh and (found := store.find("align", document)):
+        return found
+    rivals = made.with_align(objective="none"), made.with_align(keep="probe")
+    unaligned, probed = (align(rival, store, before, progress=progress) for rival in rivals)
+    chosen, own = unaligned, [unaligned, probed]
+    *steps, report = read_history(probed.path)
+    if report["kept"] != UNALIGNED:
+        tuned = [
+            finetune(rival, store, before, ref, progress=progress)
+            for rival, ref in zip(rivals, (unaligned, probed), strict=True)
+        ]
+        without, aligned = (read_json(ref.path / "report.json")["validation"]["value"] for ref in tuned)
+        report |= {"validation_unaligned": without, "validation_aligned": aligned}
+        better = made.metric().better(aligned, without)
+        chosen = probed if better else unaligned
+        own.append(tuned[not better])  # the training that is done in vain is this stage's
+    if chosen is unaligned:
+        report |= {"kept": UNALIGNED, "probe_kept": report["probe_unaligned"]}
+    report["keep"] = "trained"
+
+    def build(out: Path) -> None:
+        shutil.copy(chosen.path / "embedder.safetensors", out / "embedder.safetensors")
+        write_json(out / "report.json", {**read_json(probed.path / "report.json"), **report})
+        write_history(out, [*steps, report])
+
+    cost = Cost.together([verify(ref.path, ref.name, ref.key).cost for ref in own])
+    found = store.stage("align", document, build, fresh=fresh, cost=cost)
+    return replace(found, cached=all(ref.cached for ref in own), seconds=sum(ref.seconds for ref in own))
 
 
 def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, progress: Progress = silent) -> StageRef:

@@ -344,8 +344,13 @@ def test_the_page_of_an_alignment_says_what_was_kept(tmp_path: Path) -> None:
     assert "Kept: the embedder of epoch 10 of 20." in page
     assert cells(page)[2:] == [["before alignment", "0.500"], ["kept", "0.250"]]
     unaligned, _ = align_page(make_alignment(tmp_path / "b", "unaligned", probe_unaligned=None), LABELS)
-    assert "the probe let no other pass" in unaligned
+    assert "let no other pass" in unaligned
     assert ["before alignment", "–"] in cells(unaligned)
+    trained = make_alignment(tmp_path / "d", "unaligned", validation_unaligned=0.125, validation_aligned=0.25)
+    assert (
+        "Kept: the embedder as it was before. Both were trained: validation is 0.250 with the aligned one, "
+        "0.125 with the unaligned one." in align_page(trained, LABELS)[0]
+    )
     none = tmp_path / "c"
     none.mkdir()
     (none / "report.json").write_text('{"objective": "none"}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def settings(folder: Path, body: Path, **changes: Any) -> dict[str, Any]:
 
 def cached(result: orca.RunResult) -> dict[str, bool]:
     return {stage["name"]: stage["cached"] for stage in result.record["stages"]}
+
+
+def stage_costs(result: orca.RunResult) -> dict[str, float]:
+    """The seconds that building each stage took, as their manifests tell."""
+    places = {stage["name"]: Path(stage["path"]) for stage in result.record["stages"]}
+    return {name: json.loads((path / "manifest.json").read_text())["seconds"] for name, path in places.items()}
 
 
 def test_a_run_leaves_a_folder_that_tells_all(tmp_path, body) -> None:
@@ -250,14 +257,46 @@ def test_an_alignment_that_changes_nothing_shares_the_training_of_the_unaligned_
     assert then.record["metric"] == begun.record["metric"]
     places = [[Path(stage["path"]) for stage in run.record["stages"]] for run in (begun, then)]
     assert not {path.name for path in places[0][1:]} & {path.name for path in places[1][1:]}
-    costs = [json.loads((path / "manifest.json").read_text())["seconds"] for path in (places[0][2], places[1][2])]
-    assert costs[0] == costs[1] > 0
+    assert stage_costs(begun)["finetune"] == stage_costs(then)["finetune"] > 0
     alone = adapt(config, store=tmp_path / "alone")
     weights = [load_file(run.path / "model" / "model.safetensors") for run in (then, alone)]
     assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
     again = adapt(config, store=tmp_path / "s", fresh=("finetune",))
     assert len(trained) == 3
     assert not again.record["stages"][2]["cached"]
+    assert adapt(config, store=tmp_path / "s").unchanged
+
+
+@pytest.mark.parametrize(("unaligned", "aligned"), [(0.2, 0.1), (0.1, 0.1), (0.1, 0.2)])
+@pytest.mark.parametrize("first", ["none", "otdd"])
+def test_where_training_decides_validation_chooses_the_embedder_and_nothing_is_trained_twice(
+    first: str, unaligned: float, aligned: float, tmp_path, body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orca.train import Fit
+
+    values = iter([unaligned, aligned] if first == "none" else [aligned, unaligned])
+    fit = Fit.run
+    monkeypatch.setattr(Fit, "run", lambda *a, **named: replace(fit(*a, **named), best_value=next(values)))
+    monkeypatch.setattr("orca.align.surely_less", lambda *_: False)
+    config = settings(tmp_path, body, align={"keep": "trained"})
+    begun = adapt(settings(tmp_path, body, align={"objective": first}), store=tmp_path / "s")
+    run = adapt(config, store=tmp_path / "s")
+    assert next(values, None) is None  # two trainings in all
+    better = aligned < unaligned
+    told = run.record["alignment"]
+    assert (told["keep"], told["kept"]) == ("trained", "epoch 4" if better else "unaligned")
+    assert (told["validation_unaligned"], told["validation_aligned"]) == (unaligned, aligned)
+    assert run.record["validation"]["value"] == min(unaligned, aligned)
+    second = "none" if first == "otdd" else "otdd"
+    runs = {first: begun, second: adapt(settings(tmp_path, body, align={"objective": second}), store=tmp_path / "s")}
+    goes_on, in_vain = ("otdd", "none") if better else ("none", "otdd")
+    assert run.record["metric"] == runs[goes_on].record["metric"]
+    weights = [load_file(one.path / "model" / "model.safetensors") for one in (run, runs[goes_on])]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    cost = {name: stage_costs(one) for name, one in {**runs, "trained": run}.items()}
+    alone = cost["none"]["align"] + cost["otdd"]["align"] + cost[in_vain]["finetune"]
+    assert cost["trained"]["align"] == pytest.approx(alone, abs=2e-3)  # manifests round to milliseconds
+    assert cost["trained"]["finetune"] == cost[goes_on]["finetune"]
     assert adapt(config, store=tmp_path / "s").unchanged
 
 

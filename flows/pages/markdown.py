@@ -7,7 +7,6 @@ comes from a user goes through :func:`plain`.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 import unicodedata
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orca.finishing import read_history
 from orca.runtime import finite, read_json
 
 if TYPE_CHECKING:
@@ -99,17 +99,17 @@ def align_page(folder: Path, labels: Sequence[str]) -> tuple[str, str]:
     if report["objective"] == "none":
         page = f"### {title(labels)}: not aligned\n\nThe embedder goes on to training as it was calibrated."
         return page, f"{seed(labels)}: not aligned"
-    lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    epochs = [record for record in map(json.loads, lines) if "epoch" in record]
+    epochs = [record for record in read_history(folder) if "epoch" in record]
     kept, before, after = kept_epoch(report), show(report["probe_unaligned"]), show(report["probe_kept"])
-    words = (
-        "the embedder as it was before: the probe let no other pass"
-        if kept is None
-        else f"the embedder of epoch {kept} of {report['epochs']}"
-    )
+    words = "the embedder as it was before" if kept is None else f"the embedder of epoch {kept} of {report['epochs']}"
     chosen = "It is the last that a ridge probe of frozen features lets pass on validation data."
     if report.get("keep") == "last":
         chosen = "It is the last, as `align.keep` says, whatever the probe of frozen features on validation data."
+    elif "validation_aligned" in report:
+        aligned, without = show(report["validation_aligned"]), show(report["validation_unaligned"])
+        chosen = f"Both were trained: validation is {aligned} with the aligned one, {without} with the unaligned one."
+    elif kept is None:
+        chosen = "A ridge probe of frozen features let no other pass on validation data."
     drawn = alignment(RunData({}, align=epochs, kept=report))
     parts = [
         f"### {title(labels)}: aligned with {plain(report['objective'])}",

@@ -5,7 +5,6 @@ Stages hand nothing to each other but what lies in the store, where each finds t
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 from orca import run
 from orca.config import RunConfig
 from orca.errors import InputError, TrainingError
-from orca.finishing import finish, validate
+from orca.finishing import finish, read_history, validate
 from orca.keys import documents
 from orca.plan import STAGES, Plan, plan
 from orca.runtime import read_json
@@ -116,8 +115,8 @@ def do_trial(configs: list[dict[str, Any]], trial: dict[str, Any], store: str, o
             tuned = run.finetune(made, place, embedded, aligned, progress=curve.watch)
         except _Lagging:
             return {"value": None}
-        for line in (tuned.path / "history.jsonl").read_text(encoding="utf-8").splitlines():
-            curve.report(json.loads(line))  # of a training that others had done, or begun
+        for record in read_history(tuned.path):
+            curve.report(record)  # of a training that others had done, or begun
         value = read_json(tuned.path / "report.json")["validation"]["value"]
         if value is None:
             raise TrainingError(f"validation by {made.metric().name} gave no number; choose another metric")
