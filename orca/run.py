@@ -152,10 +152,10 @@ def _tried(made: Plan, store: Store, before: StageRef, *, progress: Progress) ->
     chosen, own = unaligned, [unaligned, probed]
     *steps, report = read_history(probed.path)
     if report["kept"] != UNALIGNED:
-        tuned = [
-            finetune(rival, store, before, ref, progress=progress)
-            for rival, ref in zip(rivals, (unaligned, probed), strict=True)
-        ]
+        tuned = []
+        for rival, ref in zip(rivals, (unaligned, probed), strict=True):
+            progress({"stage": "align"})  # what was told of the training before is over
+            tuned.append(finetune(rival, store, before, ref, progress=progress))
         without, aligned = (read_json(ref.path / "report.json")["validation"]["value"] for ref in tuned)
         report |= {"validation_unaligned": without, "validation_aligned": aligned}
         better = made.metric().better(aligned, without)

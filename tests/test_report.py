@@ -194,6 +194,26 @@ def test_every_picture_has_words(pages, kind):
     assert all(p.get("alt") or p.get("aria-label") for p in pictures)
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({}, "on validation data that decides (lower is better). Kept: epoch 7."),
+        ({"keep": "last"}, "(lower is better), which did not decide: align.keep is last. Kept: epoch 7."),
+        (
+            {"keep": "trained", "validation_aligned": 0.125, "validation_unaligned": 0.25},
+            "which decides what is trained. Both embedders were trained: validation is 0.125 with the aligned one, "
+            "0.250 with the unaligned one. Kept: epoch 7.",
+        ),
+    ],
+)
+def test_the_figure_of_alignment_says_what_chose_the_embedder(told, words, tmp_path):
+    folder = write(tmp_path / "run", kinds()["classes"])
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    lines = [{**line, **told} if "kept" in line else line for line in lines]
+    (folder / "history.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    assert words in render(folder)
+
+
 def test_page_holds_the_numbers_of_the_run(pages):
     page = pages["classes"]
     for text in (
