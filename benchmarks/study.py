@@ -18,6 +18,7 @@ from benchmarks.differences import Difference, Run, agreement, by_seed, differen
 
 FIRST = 0
 KEPT = ("metric", "higher_is_better", "validation", "test")
+CHOSEN = ("kept", "probe_unaligned", "probe_kept", "validation_unaligned", "validation_aligned")
 LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"),
          ("#000000", "X"), ("#999999", "*"))  # fmt: skip
 
@@ -38,7 +39,7 @@ def gathered(sweep: Mapping[str, Any], before: Sequence[Run] = ()) -> list[dict[
             record = read_part(Path(row["path"]), "run.json")
             told = record["alignment"]
             run |= {"shift": record["shift"], "trained": record["parameters"]["trained"]}
-            run |= {"probe": {key: told[key] for key in ("kept", "probe_unaligned", "probe_kept") if key in told}}
+            run |= {"probe": {key: told[key] for key in CHOSEN if key in told}}
             run["seconds"] = {stage["name"]: round(stage["seconds"], 2) for stage in record["stages"]}
             run |= {"commit": record["commit"], "cpu": record["machine"]["cpu"], "created": record["created"]}
             runs[place(run)] = run

@@ -34,7 +34,9 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     embed: float | None = Field(default=None, gt=0, description="Most minutes of the first stage; unset is no limit.")
-    align: float | None = Field(default=None, gt=0, description="Most minutes of the second stage.")
+    align: float | None = Field(
+        default=None, gt=0, description="Most minutes of the second stage, with all that it trains."
+    )
     finetune: float | None = Field(default=None, gt=0, description="Most minutes of the third stage.")
     evaluate: float | None = Field(default=None, gt=0, description="Most minutes of the evaluation.")
 

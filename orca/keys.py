@@ -24,7 +24,8 @@ def documents(made: Plan) -> dict[str, dict[str, Any]]:
         origin = SOURCES.get(config.source.name).fingerprint(config.source)
         settings = config.align.resolved(config.source).model_dump()
         aligning = {"align": settings, "source": [origin, config.source.model_dump()]}
-        aligning |= {"training": training} if config.align.keep == "trained" else {}
+        if config.align.keep == "trained":
+            aligning["training"] = {"version": VERSIONS["finetune"], **training}
         language = {"source": {"source": origin, "config": config.source.model_dump(), "body": made.body_key}}
         if config.random_seed is not None:
             language["source"]["seed"] = config.random_seed

@@ -7,6 +7,7 @@ twice: ten methods share one alignment. :func:`adapt` chains them without Prefec
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from orca.baselines import fit_baselines
 from orca.build import training_statistics
 from orca.checkpoint import load_into, load_tensors, save_tensors
 from orca.config import RunConfig, check_config, load_config
+from orca.errors import TrainingError
 from orca.evaluate import score
 from orca.finishing import RunResult, finish, read_history, write_history
 from orca.keys import documents
@@ -74,6 +76,8 @@ def _after(aligned: StageRef, made: Plan, store: Store, name: str, build: Callab
         same = made.with_align(objective="none")
     elif report.get("keep") == "trained":
         same = made.with_align(keep="probe")
+    if "validation_aligned" in report and "align" in made.fresh:  # it was trained anew just now, to be chosen
+        same = replace(same, fresh=same.fresh - {"finetune"})
     if same is made or (not fresh and store.find(name, document)):
         return _stage(made, store, name, build)
     return store.alias(_stage(same, store, name, build), document, fresh=fresh)
@@ -149,18 +153,16 @@ def _tried(made: Plan, store: Store, before: StageRef, *, progress: Progress) ->
         return found
     rivals = made.with_align(objective="none"), made.with_align(keep="probe")
     unaligned, probed = (align(rival, store, before, progress=progress) for rival in rivals)
-    chosen, own = unaligned, [unaligned, probed]
+    done, in_vain = [unaligned, probed], []
     *steps, report = read_history(probed.path)
-    if report["kept"] != UNALIGNED:
-        tuned = []
-        for rival, ref in zip(rivals, (unaligned, probed), strict=True):
-            progress({"stage": "align"})  # what was told of the training before is over
-            tuned.append(finetune(rival, store, before, ref, progress=progress))
-        without, aligned = (read_json(ref.path / "report.json")["validation"]["value"] for ref in tuned)
+    chosen = unaligned if report["kept"] == UNALIGNED else probed
+    if chosen is probed:
+        (bare, without), (moved, aligned) = (
+            _judged(rival, store, before, ref, progress) for rival, ref in zip(rivals, (unaligned, probed), strict=True)
+        )
         report |= {"validation_unaligned": without, "validation_aligned": aligned}
-        better = made.metric().better(aligned, without)
-        chosen = probed if better else unaligned
-        own.append(tuned[not better])  # the training that is done in vain is this stage's
+        chosen, in_vain = (probed, bare) if made.metric().better(aligned, without) else (unaligned, moved)
+        done += [*bare, *moved]
     if chosen is unaligned:
         report |= {"kept": UNALIGNED, "probe_kept": report["probe_unaligned"]}
     report["keep"] = "trained"
@@ -170,9 +172,23 @@ def _tried(made: Plan, store: Store, before: StageRef, *, progress: Progress) ->
         write_json(out / "report.json", {**read_json(probed.path / "report.json"), **report})
         write_history(out, [*steps, report])
 
-    cost = Cost.together([verify(ref.path, ref.name, ref.key).cost for ref in own])
+    cost = Cost.together(verify(ref.path, ref.name, ref.key).cost for ref in (unaligned, probed, *in_vain))
     found = store.stage("align", document, build, fresh=fresh, cost=cost)
-    return replace(found, cached=all(ref.cached for ref in own), seconds=sum(ref.seconds for ref in own))
+    return replace(found, cached=all(ref.cached for ref in done), seconds=sum(ref.seconds for ref in done))
+
+
+def _judged(
+    rival: Plan, store: Store, before: StageRef, aligned: StageRef, progress: Progress
+) -> tuple[list[StageRef], float]:
+    """The training of a rival, and its validation; none, and NaN, where it diverged."""
+    progress({"stage": "align"})  # what was told of the training before is over
+    try:
+        tuned = finetune(rival, store, before, aligned, progress=progress)
+    except TrainingError as fault:
+        log.warning("%s (alignment: %s); the other embedder goes on", fault, rival.config.align.objective)
+        return [], math.nan
+    value = read_json(tuned.path / "report.json")["validation"]["value"]
+    return [tuned], math.nan if value is None else value
 
 
 def finetune(made: Plan, store: Store, before: StageRef, aligned: StageRef, *, progress: Progress = silent) -> StageRef:

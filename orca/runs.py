@@ -249,7 +249,7 @@ def built_seconds(stage: Mapping[str, Any], root: Path) -> float | None:
         stage: as a run's record lists it.
         root: of the store, which may have been moved since.
     """
-    if not stage["cached"]:
-        return stage["seconds"]
     manifest = root / "stages" / stage["name"] / Path(stage["path"]).name / MANIFEST
-    return read_json(manifest)["seconds"] if manifest.is_file() else None
+    if manifest.is_file():
+        return read_json(manifest)["seconds"]
+    return None if stage["cached"] else stage["seconds"]

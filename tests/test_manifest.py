@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orca import manifest as manifest_module
+from orca.manifest import Cost
 from orca.store import Store
 from tests.test_store import Build, files_under
 
@@ -32,6 +33,11 @@ def test_the_manifest_says_what_made_the_files(store):
     assert set(manifest["files"]) == {"a.txt", "deep/b.bin"}
     assert manifest["versions"]["python"]
     assert {"seconds", "created"} <= set(manifest)
+
+
+def test_costs_of_stages_one_after_the_other_are_times_together_and_the_highest_peak() -> None:
+    both = Cost.together([Cost(2.0, 3.0, 100.0), Cost(0.5, None, 250.0, None)])
+    assert both == Cost(2.5, 3.0, 250.0, None)
 
 
 def change_byte(path: Path) -> None:

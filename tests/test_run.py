@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from safetensors.torch import load_file
 import orca
 from orca import plan as plan_module
 from orca.config import check_config
-from orca.errors import InputError
+from orca.errors import InputError, TrainingError
 from orca.keys import keys
 from orca.plan import plan
 from orca.run import adapt
 from orca.sources.grammar import make_corpus
+from orca.train import Fit
 from orca.types import Splits
 from tests.forked import CONTEXT
 from tests.tiny import save_tiny_body
@@ -242,8 +244,6 @@ def test_learning_from_a_part_is_told_and_has_keys_of_its_own(tmp_path, body) ->
 def test_an_alignment_that_changes_nothing_shares_the_training_of_the_unaligned_run(
     first: str, tmp_path, body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orca.train import Fit
-
     trained: list[int] = []
     fit = Fit.run
     monkeypatch.setattr(Fit, "run", lambda *given, **named: trained.append(1) or fit(*given, **named))
@@ -267,13 +267,11 @@ def test_an_alignment_that_changes_nothing_shares_the_training_of_the_unaligned_
     assert adapt(config, store=tmp_path / "s").unchanged
 
 
-@pytest.mark.parametrize(("unaligned", "aligned"), [(0.2, 0.1), (0.1, 0.1), (0.1, 0.2)])
+@pytest.mark.parametrize(("unaligned", "aligned"), [(0.2, 0.1), (0.1, 0.1), (0.1, 0.2), (0.1, nan), (nan, 0.1)])
 @pytest.mark.parametrize("first", ["none", "otdd"])
 def test_where_training_decides_validation_chooses_the_embedder_and_nothing_is_trained_twice(
     first: str, unaligned: float, aligned: float, tmp_path, body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orca.train import Fit
-
     values = iter([unaligned, aligned] if first == "none" else [aligned, unaligned])
     fit = Fit.run
     monkeypatch.setattr(Fit, "run", lambda *a, **named: replace(fit(*a, **named), best_value=next(values)))
@@ -282,11 +280,10 @@ def test_where_training_decides_validation_chooses_the_embedder_and_nothing_is_t
     begun = adapt(settings(tmp_path, body, align={"objective": first}), store=tmp_path / "s")
     run = adapt(config, store=tmp_path / "s")
     assert next(values, None) is None  # two trainings in all
-    better = aligned < unaligned
+    better = aligned < unaligned or isnan(unaligned)
     told = run.record["alignment"]
     assert (told["keep"], told["kept"]) == ("trained", "epoch 4" if better else "unaligned")
-    assert (told["validation_unaligned"], told["validation_aligned"]) == (unaligned, aligned)
-    assert run.record["validation"]["value"] == min(unaligned, aligned)
+    assert run.record["validation"]["value"] == (aligned if better else unaligned)
     second = "none" if first == "otdd" else "otdd"
     runs = {first: begun, second: adapt(settings(tmp_path, body, align={"objective": second}), store=tmp_path / "s")}
     goes_on, in_vain = ("otdd", "none") if better else ("none", "otdd")
@@ -298,6 +295,52 @@ def test_where_training_decides_validation_chooses_the_embedder_and_nothing_is_t
     assert cost["trained"]["align"] == pytest.approx(alone, abs=2e-3)  # manifests round to milliseconds
     assert cost["trained"]["finetune"] == cost[goes_on]["finetune"]
     assert adapt(config, store=tmp_path / "s").unchanged
+
+
+@pytest.mark.parametrize("diverges", [(False, True), (True, False), (True, True)])
+def test_where_training_decides_an_embedder_from_which_it_diverges_does_not_go_on(
+    diverges: tuple[bool, bool], tmp_path, body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, fates = Fit.run, iter((*diverges, True))  # of the unaligned, the aligned, and of the one that is left
+
+    def run(*given: Any, **named: Any) -> Any:
+        if next(fates):
+            raise TrainingError("the loss became nan")
+        return fit(*given, **named)
+
+    monkeypatch.setattr(Fit, "run", run)
+    monkeypatch.setattr("orca.align.surely_less", lambda *_: False)
+    config = settings(tmp_path, body, align={"keep": "trained"})
+    if all(diverges):
+        with pytest.raises(TrainingError, match="the loss became nan"):
+            adapt(config, store=tmp_path / "s")
+        return
+    kept = adapt(config, store=tmp_path / "s").record["alignment"]["kept"]
+    assert kept == ("epoch 4" if diverges[0] else "unaligned")
+
+
+def test_where_the_probe_refuses_alignment_nothing_is_trained_in_vain(tmp_path, body, monkeypatch) -> None:
+    fit, trained = Fit.run, []
+    monkeypatch.setattr(Fit, "run", lambda *a, **named: trained.append(1) or fit(*a, **named))
+    monkeypatch.setattr("orca.align.surely_less", lambda *_: True)
+    config = settings(tmp_path, body, align={"keep": "trained"})
+    told = adapt(config, store=tmp_path / "s").record["alignment"]
+    assert (told["keep"], told["kept"], len(trained)) == ("trained", "unaligned", 1)
+    assert "validation_aligned" not in told
+
+
+def test_a_fresh_decision_by_training_trains_both_anew_and_neither_twice(tmp_path, body, monkeypatch) -> None:
+    fit, trained = Fit.run, []
+    monkeypatch.setattr(Fit, "run", lambda *a, **named: trained.append(1) or fit(*a, **named))
+    monkeypatch.setattr("orca.align.surely_less", lambda *_: False)
+    config = settings(tmp_path, body, align={"keep": "trained"})
+    adapt(config, store=tmp_path / "s")
+    assert len(trained) == 2
+    again = adapt(config, store=tmp_path / "s", fresh=("align",))
+    assert len(trained) == 4
+    assert not cached(again)["align"]
+    adapt(config, store=tmp_path / "s", fresh=("finetune",))
+    assert len(trained) == 5
 
 
 def test_the_test_set_is_opened_by_evaluate_alone(tmp_path, body, monkeypatch: pytest.MonkeyPatch) -> None:
