@@ -48,6 +48,14 @@ def tell(message: str) -> None:
     print(f"{start_of_line()}{message}", file=sys.stderr, flush=True)
 
 
+def tell_for_now(text: str) -> None:
+    """A line on standard error that the next one is written over; none without a terminal."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1  # a longer line would wrap, and could not be written over
+        sys.stderr.write(CLEAR + text[:width])
+        sys.stderr.flush()
+
+
 def start_of_line() -> str:
     """What brings the cursor to an empty line of a terminal."""
     return CLEAR if sys.stderr.isatty() else ""
@@ -94,9 +102,9 @@ class ProgressLine:
         if "retry" in facts:
             tell(f"orca: {facts['stage']} failed, trying once more: {facts['retry']}")
         elif self.active and "done" in facts:
-            self._write(f"{facts['stage']:<9} {'reused' if facts['cached'] else format(facts['done'], '.1f') + ' s'}\n")
+            tell(f"{facts['stage']:<9} {'reused' if facts['cached'] else format(facts['done'], '.1f') + ' s'}")
         elif self.active:
-            self._write(progress_text(self._merged(facts)))
+            tell_for_now(progress_text(self._merged(facts)))
 
     def _merged(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The facts, with what an earlier call told of the same stage: last validation, time left."""
@@ -108,11 +116,6 @@ class ProgressLine:
         earlier = {key: self.facts[key] for key in ("val_metric", "probe") if self.facts.get(key) is not None}
         self.facts = {**earlier, **{key: value for key, value in facts.items() if value is not None}, **left}
         return self.facts
-
-    def _write(self, text: str) -> None:
-        width = shutil.get_terminal_size().columns - 1  # a longer line would wrap, and could not be written over
-        sys.stderr.write(CLEAR + (text if text.endswith("\n") else text[:width]))
-        sys.stderr.flush()
 
 
 def progress_text(facts: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,6 +93,16 @@ def test_a_long_progress_line_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyP
     ProgressLine()({"stage": "finetune", "epoch": 1, "epochs": 2, "step": 3, "steps": 4, "train_loss": 1 / 3,
                     "val_metric": 1 / 3, "left": 1000})  # fmt: skip
     assert len(shown.getvalue().removeprefix(terminal.CLEAR)) == 59
+
+
+def test_a_sweep_tells_between_the_ends_of_runs_how_many_stages_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.commands.sweep import _tell
+
+    shown, standing = terminal_of(monkeypatch), SimpleNamespace(stages=lambda: (3, 17), progress=lambda row: (1, 4))
+    _tell(standing, None)
+    assert shown.getvalue().rpartition(terminal.CLEAR)[2] == "3 of 17 stages done"
+    _tell(standing, {"run": "a-full-s0-0", "state": "completed", "metric": "error", "test": 0.5})
+    assert shown.getvalue().rpartition(terminal.CLEAR)[2] == "[1/4] a-full-s0-0: error 0.5\n"
 
 
 def test_validation_and_time_left_stay_while_the_next_epoch_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.options import JsonOption, OnlineOption
-from flows.terminal import CLEAR, exit_codes, print_json, table
+from flows.terminal import exit_codes, print_json, table, tell_for_now
 from orca.runtime import number
 
 FEW = 12  # labels up to which their distances are printed
@@ -60,7 +59,7 @@ def otdd(  # noqa: PLR0913 - each argument is an option of the command
         place = None if output is None else distances.report_paths(output)[0]
         sets = SetOptions(body, features, raw, samples, seed, online, device)
         options = CompareOptions(method, label_distance, reg, reg_unit, p, debias, lambda_x, lambda_y)
-        records = rank([first, *others], sets, options, progress=_progress)
+        records = rank([first, *others], sets, options, progress=lambda name: tell_for_now(name and f"reading {name}"))
         if output is not None:
             distances.write_distances(output, records)
     if as_json:
@@ -69,13 +68,6 @@ def otdd(  # noqa: PLR0913 - each argument is an option of the command
         typer.echo(text(records))
     if place is not None:
         typer.echo(f"report: {place.absolute()}", err=True)
-
-
-def _progress(name: str) -> None:
-    """One line of a terminal that names the set being read, and then nothing."""
-    if sys.stderr.isatty():
-        sys.stderr.write(CLEAR + (f"reading {name}" if name else ""))
-        sys.stderr.flush()
 
 
 def as_document(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

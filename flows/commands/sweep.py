@@ -21,7 +21,7 @@ from flows.commands.options import (
     open_store,
     prepare_prefect,
 )
-from flows.terminal import exit_codes, print_json, tell
+from flows.terminal import exit_codes, print_json, tell, tell_for_now
 
 if TYPE_CHECKING:
     from flows.sweeps.table import SweepTable
@@ -125,10 +125,13 @@ def run_grid(  # noqa: PLR0913 - options of the commands
     return table.document()
 
 
-def _tell(table: SweepTable, row: dict[str, Any]) -> None:
-    """One line on standard error for a run, or a trial of a search, that has ended."""
+def _tell(table: SweepTable, row: dict[str, Any] | None) -> None:
+    """One line on standard error for a run, or a trial of a search, that has ended; until then how many stages have."""
     from flows.sweeps.text import ended_text
 
+    if row is None:
+        tell_for_now("{} of {} stages done".format(*table.stages()))
+        return
     ended, all_of_them = table.progress(row)
     tell(f"[{ended}/{all_of_them}] {ended_text(row)}")
 

@@ -29,7 +29,7 @@ class SweepTable:
 
     def __init__(
         self, store: Store, name: str, sharing: Sharing, *, kind: str = "sweep",
-        watcher: Callable[[SweepTable, Row], None] | None = None,
+        watcher: Callable[[SweepTable, Row | None], None] | None = None,
     ) -> None:  # fmt: skip
         """Writes nothing yet.
 
@@ -38,7 +38,7 @@ class SweepTable:
             name: the sweep's.
             sharing: its runs and what they share.
             kind: sweep or compare.
-            watcher: is called when a run has ended.
+            watcher: is called with the row of a run that has ended, and with None whenever a stage has.
         """
         self.store, self.name, self.kind = store, name, kind
         self.ended = False
@@ -115,6 +115,10 @@ class SweepTable:
         """How many rows of the kind of this one have ended, and of how many."""
         return len(self.rows) - sum(row["state"] == "waiting" for row in self.rows), len(self.rows)
 
+    def stages(self) -> tuple[int, int]:
+        """How many stages are done, and of how many; shared ones count once."""
+        return len(self.sharing.there.union(self.results).intersection(self.sharing.jobs)), len(self.sharing.jobs)
+
     def outcome(self) -> str:
         """What came of the sweep, in one line."""
         told = f"{self.count('completed')} of {len(self.rows)} runs completed"
@@ -139,6 +143,8 @@ class SweepTable:
                 row |= self._ended(member, outcome)
             if row["state"] != "waiting":
                 self._watcher(self, row)
+        if any(row["state"] == "waiting" for row in self.rows):
+            self._watcher(self, None)
         if node.startswith("report-") or isinstance(outcome, str) or time.monotonic() - self._written > PAUSE:
             self._write()
 
