@@ -18,7 +18,7 @@ from orca.errors import InputError
 from orca.methods import METHODS, MethodChoice, Neighbours, Origin
 from orca.model import AdaptedModel
 from orca.modelspec import Base
-from tests.test_methods import LACKS, MARKS, choice_of, equipped
+from tests.test_methods import FIRSTS, LACKS, MARKS, choice_of, equipped
 from tests.tiny import LAYOUTS, save_tiny_body, tiny_adapted, tiny_body, tiny_config, tiny_examples
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
@@ -48,7 +48,7 @@ def test_a_method_starts_at_the_pretrained_function(name: str, family: str) -> N
 
 
 @every_family
-@pytest.mark.parametrize("name", ["lora", "ia3"])
+@pytest.mark.parametrize("name", ["lora", "ia3", "peft-ft:lora", "peft-ft:ia3"])
 def test_merging_changes_nothing_beyond_rounding_and_leaves_plain_layers(name: str, family: str, tmp_path) -> None:
     model = perturbed(equipped(name, family)[0])
     before, untouched = model(X, LENGTH).detach(), tiny_adapted("classes", family).eval()(X, LENGTH)
@@ -90,9 +90,9 @@ def based(name: str, family: str, folder: Path) -> AdaptedModel:
 
 
 @every_family
-@pytest.mark.parametrize("name", [m.name for m in METHODS if m.pretrained])
+@pytest.mark.parametrize("name", [*(m.name for m in METHODS if m.pretrained), *(f"peft-ft:{name}" for name in FIRSTS)])
 def test_the_trained_part_alone_gives_the_same_predictions_bit_for_bit(name: str, family: str, tmp_path) -> None:
-    if (name, family) in LACKS:
+    if (name.removeprefix("peft-ft:"), family) in LACKS:
         return
     model = based(name, family, tmp_path / "body")
     model.save_pretrained(tmp_path / "whole")

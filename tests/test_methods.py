@@ -31,7 +31,9 @@ FIRSTS = get_args(FirstOptions.model_fields["first"].annotation)
 
 
 def choice_of(name: str) -> MethodChoice:
-    return MethodChoice(name=name, options=OPTIONS.get(name, {}))
+    """A method by its name; ``peft-ft:ia3`` has ia3 come first."""
+    name, _, first = name.partition(":")
+    return MethodChoice(name=name, options={"first": first} if first else OPTIONS.get(name, {}))
 
 
 def equipped(name: str, family: str = "bert", *, seed: int = 0) -> tuple[AdaptedModel, MethodChoice]:
