@@ -20,8 +20,8 @@ from flows.stopping import stoppable
 from orca.config import RunConfig
 from orca.finishing import RunResult
 from orca.plan import Plan, plan
-from orca.run import Progress, silent
 from orca.runs import mark_flow_run, track
+from orca.stages import Progress, silent
 from orca.store import StageRef, Store, default_root
 
 log = logging.getLogger(__name__)

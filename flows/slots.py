@@ -21,7 +21,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from orca.plan import Plan
-from orca.run import HUNGRY
+from orca.stages import HUNGRY
 
 log = logging.getLogger(__name__)  # of the command; the run's own goes to the server
 LEASE = 60  # seconds after which the server frees the slot of a holder that is gone

@@ -31,7 +31,7 @@ from orca.config import RunConfig
 from orca.errors import TrainingError
 from orca.finishing import RunResult, finish
 from orca.plan import Plan
-from orca.run import Progress, silent
+from orca.stages import Progress, silent
 from orca.store import StageRef, Store
 
 RETRIES = 3

@@ -4,7 +4,7 @@ Shen et al. 2023 (arXiv 2302.05738), section 3.2, with three changes: the datase
 jointly unless ``otdd-classwise`` is chosen; it ends where the distance settles, or where a ridge probe of the frozen
 features, judged on validation data, is surely worse than before alignment; and the last embedder before that goes on,
 where the classes are pseudo-labels the unaligned one unless the end is surely better, so that alignment cannot do harm
-unnoticed. ``keep: last`` is without that guard, for comparison; with ``keep: trained`` training chooses, in ``run``.
+unnoticed. ``keep: last`` is without that guard, for comparison; with ``keep: trained`` training chooses: ``rivals``.
 """
 
 from __future__ import annotations

@@ -470,6 +470,6 @@ def test_the_page_of_an_alignment_says_what_chose_the_embedder_and_that_it_diver
     (tmp_path / "report.json").write_text(json.dumps(report | ({"keep": "last"} if always else {"diverged": True})))
     (tmp_path / "history.jsonl").write_text('{"epoch": 3, "objective": 1.0, "probe": 0.6}\n')
     page, _ = align_page(tmp_path, LABELS)
-    assert ("It is the last, as `align.keep` says" in page) == always
+    assert ("It is the last, as align.keep says" in page) == always
     assert ("It is the last that a ridge probe" in page) == (not always)
     assert ("It diverged" in page) == (not always)

@@ -48,7 +48,7 @@ LEVELS = (
         "shared_body",
     ),
     ("evaluate", "pretrained", "predict", "report"),
-    ("config", "plan", "keys", "runs", "finishing", "run", "labelled", "sweeps", "multitask"),
+    ("config", "plan", "keys", "runs", "finishing", "stages", "rivals", "run", "labelled", "sweeps", "multitask"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 PUBLIC = len(LEVELS)  # orca/__init__.py gathers the public names, so nothing inside orca imports from it

@@ -197,12 +197,12 @@ def test_every_picture_has_words(pages, kind):
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({}, "on validation data that decides (lower is better). Kept: epoch 7."),
-        ({"keep": "last"}, "(lower is better), which did not decide: align.keep is last. Kept: epoch 7."),
+        ({}, "Kept: epoch 7. It is the last that a ridge probe of frozen features lets pass on validation data."),
+        ({"kept": "unaligned"}, "Kept: unaligned. A ridge probe of frozen features let no other pass on validation"),
+        ({"keep": "last"}, "Kept: epoch 7. It is the last, as align.keep says, whatever the probe of frozen features"),
         (
             {"keep": "trained", "validation_aligned": 0.125, "validation_unaligned": 0.25},
-            "which decides what is trained. Both embedders were trained: validation is 0.125 with the aligned one, "
-            "0.250 with the unaligned one. Kept: epoch 7.",
+            "Kept: epoch 7. Both were trained: validation is 0.125 with the aligned one, 0.250 with the unaligned one.",
         ),
     ],
 )

@@ -92,7 +92,7 @@ def align_page(folder: Path, labels: Sequence[str]) -> tuple[str, str]:
         folder: of the finished stage.
         labels: of the run.
     """
-    from orca.report.curves import alignment, kept_epoch  # matplotlib takes a second: only when a page is made
+    from orca.report.curves import alignment, choice, kept_epoch  # matplotlib takes a second: only when a page is made
     from orca.report.data import RunData, show
 
     report = finite(read_json(folder / "report.json"))
@@ -102,18 +102,10 @@ def align_page(folder: Path, labels: Sequence[str]) -> tuple[str, str]:
     epochs = [record for record in read_history(folder) if "epoch" in record]
     kept, before, after = kept_epoch(report), show(report["probe_unaligned"]), show(report["probe_kept"])
     words = "the embedder as it was before" if kept is None else f"the embedder of epoch {kept} of {report['epochs']}"
-    chosen = "It is the last that a ridge probe of frozen features lets pass on validation data."
-    if report.get("keep") == "last":
-        chosen = "It is the last, as `align.keep` says, whatever the probe of frozen features on validation data."
-    elif "validation_aligned" in report:
-        aligned, without = show(report["validation_aligned"]), show(report["validation_unaligned"])
-        chosen = f"Both were trained: validation is {aligned} with the aligned one, {without} with the unaligned one."
-    elif kept is None:
-        chosen = "A ridge probe of frozen features let no other pass on validation data."
     drawn = alignment(RunData({}, align=epochs, kept=report))
     parts = [
         f"### {title(labels)}: aligned with {plain(report['objective'])}",
-        f"Kept: {words}. {chosen}",
+        f"Kept: {words}. {choice(report)}",
         *(["**It diverged**, and ended there: lower `align.lr`."] if report.get("diverged") else []),
         table(["embedder", "probe, lower is better"], [["before alignment", before], ["kept", after]]),
         *([image(drawn)] if drawn else []),

@@ -13,7 +13,7 @@ from orca.batches import answers
 from orca.bodies import Body, VisionBody
 from orca.build import training_statistics
 from orca.plan import Plan
-from orca.run import CALIBRATION_SAMPLES
+from orca.stages import CALIBRATION_SAMPLES
 from orca.types import Examples
 
 FEATURES = {"embedder": "embedding space", "body": "output of the frozen encoder"}

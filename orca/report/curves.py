@@ -73,6 +73,18 @@ def kept_epoch(record: dict[str, Any]) -> int | None:
     return int(found.group()) if found else None
 
 
+def choice(record: dict[str, Any]) -> str:
+    """What chose the embedder that was kept."""
+    if record.get("keep") == "last":
+        return "It is the last, as align.keep says, whatever the probe of frozen features on validation data."
+    if "validation_aligned" in record:
+        aligned, without = show(record["validation_aligned"]), show(record["validation_unaligned"])
+        return f"Both were trained: validation is {aligned} with the aligned one, {without} with the unaligned one."
+    if kept_epoch(record) is None:
+        return "A ridge probe of frozen features let no other pass on validation data."
+    return "It is the last that a ridge probe of frozen features lets pass on validation data."
+
+
 def training(data: RunData) -> Markup | None:
     """Training loss and validation metric over epochs, the chosen epoch marked."""
     if not data.finetune:

@@ -37,6 +37,7 @@ def render(run_dir: Path) -> str:
         others=data.metrics.get("others") or {},
         facts=_facts(data),
         kept=data.kept,
+        choice=curves.choice(data.kept),
         epochs=(len(data.align), len(data.finetune)),
         headline=curves.headline(data),
         alignment=curves.alignment(data),
